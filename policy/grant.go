@@ -1,0 +1,128 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Grant is what a verified credential says its bearer may do. It is
+// immutable, cheap to copy and safe for concurrent use. Its zero value grants
+// nothing; only a Verifier and LocalOperator make others.
+type Grant struct{ c *credential }
+
+// credential is what was verified. It is never changed once it is in a Grant.
+type credential struct {
+	print      [sha256.Size]byte // of the exact bytes that were verified
+	kind       string
+	id         string
+	subject    string
+	issued     time.Time
+	notBefore  time.Time
+	expires    time.Time
+	stations   []string
+	everywhere bool
+	actions    actionSet
+	epoch      uint64
+	bounds     *bounds // links only
+}
+
+// The kinds of a Grant.
+const (
+	kindToken = "token"
+	kindLink  = "link"
+	kindLocal = "local"
+)
+
+// LocalOperator is the grant of whoever can open the node's own admin socket:
+// every action on every station, without expiry. It must be given to nobody
+// who came over a network.
+func LocalOperator() Grant {
+	return Grant{&credential{
+		print: sha256.Sum256([]byte(kindLocal)), kind: kindLocal, subject: kindLocal,
+		everywhere: true, actions: everyAction(),
+	}}
+}
+
+// ID is the jti or cti of the credential, and empty for LocalOperator and the
+// zero Grant.
+func (g Grant) ID() string { return g.get().id }
+
+// Subject is whom the credential was issued to; it may be empty for a link.
+func (g Grant) Subject() string { return g.get().subject }
+
+// Kind is "token", "link" or "local", and empty for the zero Grant.
+func (g Grant) Kind() string { return g.get().kind }
+
+// Issued is when the credential was made; zero for LocalOperator.
+func (g Grant) Issued() time.Time { return g.get().issued }
+
+// Expires is when the credential ends; zero for LocalOperator, which does not.
+func (g Grant) Expires() time.Time { return g.get().expires }
+
+// Epoch is the epoch of the station that a link was made in, and 0 for every
+// other grant.
+func (g Grant) Epoch() uint64 { return g.get().epoch }
+
+// Has reports whether the credential names a.
+func (g Grant) Has(a Action) bool { return g.get().actions.has(a) }
+
+// Covers reports whether the credential names the station of that id. The
+// empty id stands for the whole node and needs a credential for all stations.
+func (g Grant) Covers(station string) bool {
+	c := g.get()
+	return c.everywhere || station != "" && slices.Contains(c.stations, station)
+}
+
+// get spares the methods a check for the zero Grant.
+func (g Grant) get() *credential {
+	if g.c == nil {
+		return &credential{}
+	}
+	return g.c
+}
+
+// actionSet is a set of actions, one bit each in the order of actions.
+type actionSet uint16
+
+// actions is every action there is.
+func actions() [8]Action {
+	return [...]Action{Listen, Download, ReleaseKey, Add, Manage, Moderate, Audit, Host}
+}
+
+func everyAction() actionSet { return 1<<len(actions()) - 1 }
+
+// newActionSet ignores words that are no action: they grant nothing.
+func newActionSet(words []string) actionSet {
+	var s actionSet
+	for i, a := range actions() {
+		if slices.Contains(words, string(a)) {
+			s |= 1 << i
+		}
+	}
+	return s
+}
+
+func (s actionSet) has(a Action) bool {
+	for i, b := range actions() {
+		if a == b {
+			return s&(1<<i) != 0
+		}
+	}
+	return false
+}
+
+// words lists the set in the order of actions.
+func (s actionSet) words() []string {
+	var w []string
+	for _, a := range actions() {
+		if s.has(a) {
+			w = append(w, string(a))
+		}
+	}
+	return w
+}
+
+// scope spells the set as the scope claim of a token does.
+func (s actionSet) scope() string { return strings.Join(s.words(), " ") }
