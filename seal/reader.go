@@ -104,8 +104,8 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-// ReadAt reads audio as io.ReaderAt says. It opens every chunk that it touches
-// and returns only bytes whose tag was checked.
+// ReadAt reads audio as io.ReaderAt says. Each call opens every chunk that it
+// touches anew and returns only bytes whose tag was checked.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read from byte %d: outside the audio", off)

@@ -99,7 +99,7 @@ func TestAnyRange(t *testing.T) {
 
 // TestReaderIsAnIOReaderAt runs the standard library's own checks.
 func TestReaderIsAnIOReaderAt(t *testing.T) {
-	for _, size := range []int64{0, 1, firstPlain, firstPlain + 1, 3 * seal.ChunkSize} {
+	for _, size := range []int64{0, 1, 1500} { // it reads byte by byte
 		plain := plaintext(size)
 		s := sealed(t, plain)
 		r, err := open(s, int64(len(s)), testKey(), testAD())

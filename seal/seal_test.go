@@ -86,11 +86,16 @@ func sealWith(t rapid.TB, header, key, ad, plain []byte) []byte {
 // tinkReader is the oracle: Tink's own sequential reader.
 func tinkReader(t testing.TB, sealed, key, ad []byte) (io.Reader, error) {
 	t.Helper()
+	return tinkAEAD(t, key).NewDecryptingReader(bytes.NewReader(sealed), ad)
+}
+
+func tinkAEAD(t testing.TB, key []byte) *subtle.AESGCMHKDF {
+	t.Helper()
 	aead, err := subtle.NewAESGCMHKDF(key, "SHA256", 32, seal.ChunkSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return aead.NewDecryptingReader(bytes.NewReader(sealed), ad)
+	return aead
 }
 
 // open makes a reader of sealed bytes, whose size the catalogue says is size.
