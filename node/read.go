@@ -1,0 +1,203 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/ipfs/boxo/blockstore"
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
+	"github.com/multiformats/go-multihash"
+)
+
+// ReadBlockAt reads a part of one block as an io.ReaderAt does. From this
+// machine's disk it reads exactly the bytes asked for and does NOT check their
+// hash: the caller checks tags, and calls Heal when one fails. A block that is
+// not here is fetched from connected peers within Options.FetchTimeout, checked
+// against its CID, kept until the next GC, and then read; it is fetched once
+// however many ask. ErrNotFound says that nobody had it.
+func (n *Node) ReadBlockAt(ctx context.Context, c cid.Cid, p []byte, off int64) (int, error) {
+	d, ok := digestOf(c)
+	if !ok {
+		return 0, fmt.Errorf("read block %s: %w: not named by a SHA-256", c, ErrNotFound)
+	}
+	if off < 0 {
+		return 0, fmt.Errorf("read block %s at %d: negative offset", c, off)
+	}
+	if b, ok := n.hot.get(d, len(p), n.files); ok {
+		return readAt(b, p, off)
+	}
+	m, err := n.files.readAt(d, p, off)
+	if err == nil || err == io.EOF {
+		return m, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return m, fmt.Errorf("read block %s: %w", c, err)
+	}
+	b, err := n.fetch(ctx, c, d)
+	if err != nil {
+		return 0, fmt.Errorf("read block %s: %w", c, err)
+	}
+	return readAt(b, p, off)
+}
+
+// readAt is io.ReaderAt on a block in memory.
+func readAt(b, p []byte, off int64) (int, error) {
+	if off >= int64(len(b)) {
+		if len(p) == 0 {
+			return 0, nil
+		}
+		return 0, io.EOF
+	}
+	m := copy(p, b[off:])
+	if m < len(p) {
+		return m, io.EOF
+	}
+	return m, nil
+}
+
+// fetch gets a block from peers and keeps it. Callers that ask for the same
+// block at the same time share one fetch, which no single one of them ends.
+func (n *Node) fetch(ctx context.Context, c cid.Cid, d digest) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(n.kubo.PeerHost.Network().Peers()) == 0 {
+		return nil, fmt.Errorf("%w: not here, and no peer is connected", ErrNotFound)
+	}
+	ch := n.fetches.DoChan(string(d[:]), func() (any, error) {
+		ctx, leave, err := n.enter(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		b, err := n.ask(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if err := n.keep(ctx, b); err != nil {
+			n.opts.Logger.Warn("keep a fetched block", "cid", c.String(), "err", err)
+		}
+		return b.RawData(), nil
+	})
+	select {
+	case r := <-ch:
+		b, _ := r.Val.([]byte)
+		return b, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask gets a block from connected peers; Bitswap checks its hash.
+func (n *Node) ask(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	n.fetched.Add(1)
+	limit, cancel := context.WithTimeout(ctx, n.opts.FetchTimeout)
+	defer cancel()
+	b, err := n.kubo.Exchange.GetBlock(limit, c)
+	switch {
+	case err == nil:
+		return b, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case limit.Err() != nil:
+		return nil, fmt.Errorf("%w: no peer sent it within %s", ErrNotFound, n.opts.FetchTimeout.Round(time.Millisecond))
+	}
+	return nil, err
+}
+
+// keep stores a fetched block, over a copy that is there, and offers it to
+// peers that wait for it.
+func (n *Node) keep(ctx context.Context, b blocks.Block) error {
+	if err := n.put(ctx, b); err != nil {
+		return err
+	}
+	return n.kubo.Exchange.NotifyNewBlocks(ctx, b)
+}
+
+// Verify reads a block from this machine's disk and checks its hash. It
+// returns ErrRotten if the bytes are wrong or the disk cannot read them, and
+// ErrNotFound if the block is not here.
+func (n *Node) Verify(ctx context.Context, c cid.Cid) error {
+	ctx, leave, err := n.enter(ctx)
+	if err == nil {
+		defer leave()
+		err = n.verify(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("verify block %s: %w", c, err)
+	}
+	return nil
+}
+
+func (n *Node) verify(ctx context.Context, c cid.Cid) error {
+	_, err := n.kubo.Blockstore.Get(ctx, c)
+	switch {
+	case errors.Is(err, blockstore.ErrHashMismatch):
+		return ErrRotten
+	case errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%w: %w", ErrRotten, err)
+	case ipld.IsNotFound(err):
+		return ErrNotFound
+	}
+	return err
+}
+
+// Heal makes the local copy of a block good: if it is rotten or gone, the
+// block is fetched from peers and, once its hash was checked, takes the place
+// of the copy. It returns ErrRotten, or ErrNotFound if there was no copy, when
+// no peer has the block; the rotten copy is kept then. What the cache of hot
+// blocks had of it is forgotten in any case.
+func (n *Node) Heal(ctx context.Context, c cid.Cid) error {
+	ctx, leave, err := n.enter(ctx)
+	if err == nil {
+		defer leave()
+		err = n.heal(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("heal block %s: %w", c, err)
+	}
+	return nil
+}
+
+func (n *Node) heal(ctx context.Context, c cid.Cid) error {
+	d, ok := digestOf(c)
+	if !ok {
+		return ErrNotFound
+	}
+	defer n.hot.forget(d)
+	wrong := n.verify(ctx, c)
+	if !errors.Is(wrong, ErrRotten) && !errors.Is(wrong, ErrNotFound) {
+		return wrong
+	}
+	if len(n.kubo.PeerHost.Network().Peers()) == 0 {
+		return fmt.Errorf("%w: no peer is connected", wrong)
+	}
+	b, err := n.ask(ctx, c)
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: no peer has a good copy", wrong)
+	}
+	if err != nil {
+		return err
+	}
+	return n.keep(ctx, b)
+}
+
+// emptyBlock is the raw block of no bytes.
+func emptyBlock() blocks.Block {
+	mh, err := multihash.Sum(nil, multihash.SHA2_256, -1)
+	if err != nil {
+		panic(err) // unreachable: SHA-256 is always there
+	}
+	b, err := blocks.NewBlockWithCid(nil, cid.NewCidV1(cid.Raw, mh))
+	if err != nil {
+		panic(err) // unreachable: the CID is the sum of the bytes
+	}
+	return b
+}
