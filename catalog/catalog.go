@@ -1,0 +1,122 @@
+// Package catalog records which CID is which segment, of which station, and
+// which credentials were issued and revoked.
+//
+// It runs on SQLite. What it asks of the database is plain enough for
+// PostgreSQL too; what is not stands in one file. Content is found by its
+// multihash, never by the spelling of a CID. Columns that say who or what are
+// sealed, and looked up by a keyed hash.
+//
+// It does not know audio, blocks, HTTP, or how a key is unwrapped: wrapped keys
+// are bytes that it keeps and, when told to, destroys. It takes for granted
+// that no other process writes to its database.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
+)
+
+// A Cipher seals columns; a tink.AEAD is one. Associated data binds what is
+// sealed to its table, row and column.
+type Cipher interface {
+	Encrypt(plaintext, associatedData []byte) ([]byte, error)
+	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
+}
+
+// Options are what a Catalog needs besides its database. All are required.
+type Options struct {
+	Cipher    Cipher
+	LookupMAC func(data []byte) []byte // keyed hash that finds sealed columns again
+	Now       func() time.Time
+}
+
+// A Catalog is safe for concurrent use. A write is durable when its call
+// returns without an error; one that returns an error left nothing, unless the
+// method says otherwise. Errors wrap those of package musen.
+type Catalog struct {
+	store    store
+	reads    *bun.DB
+	writer   *writer
+	box      box
+	now      func() time.Time
+	stations stationMap
+	revoked  revocations
+	version  atomic.Uint64
+}
+
+var (
+	_ musen.Records      = (*Catalog)(nil)
+	_ musen.Directory    = (*Catalog)(nil)
+	_ policy.Revocations = (*Catalog)(nil)
+)
+
+// store is what one kind of database does in its own way.
+type store interface {
+	// wipe makes what committed writes overwrote vanish from every file.
+	wipe(ctx context.Context) error
+	// explain wraps the musen error that a driver's error amounts to.
+	explain(err error) error
+	// final tells that after this error nothing more can be trusted to be
+	// durable until the database is opened anew.
+	final(err error) bool
+	close() error
+}
+
+// Open opens the catalogue in an SQLite file, and makes it if there is none.
+// It refuses a file that is damaged, foreign, read-only or of a newer version,
+// and says what to do. The folder must exist.
+func Open(ctx context.Context, path string, o Options) (*Catalog, error) {
+	s, err := openSQLite(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("open catalogue %q: %w", path, err)
+	}
+	c, err := newCatalog(ctx, s, s.reads, s.writes, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalogue %q: %w", path, err), s.close())
+	}
+	return c, nil
+}
+
+func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) (*Catalog, error) {
+	c := &Catalog{store: s, reads: reads, box: box{cipher: o.Cipher, mac: o.LookupMAC}, now: o.Now}
+	if err := c.loadStations(ctx); err != nil {
+		return nil, fmt.Errorf("load stations: %w", err)
+	}
+	if err := c.loadRevocations(ctx); err != nil {
+		return nil, fmt.Errorf("load revocations: %w", err)
+	}
+	c.writer = startWriter(writes, s)
+	return c, nil
+}
+
+// Close answers the writes that wait, and closes the database. Calls made
+// afterwards fail.
+func (c *Catalog) Close() error {
+	c.writer.close()
+	if err := c.store.close(); err != nil {
+		return fmt.Errorf("close catalogue: %w", err)
+	}
+	return nil
+}
+
+// Version changes whenever a segment that was committed changes. It does not
+// touch the disk.
+func (c *Catalog) Version() uint64 { return c.version.Load() }
+
+// failed names the verb and the object of an error, once.
+func (c *Catalog) failed(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), c.store.explain(err))
+}
+
+var errClosed = fmt.Errorf("the catalogue is closed: %w", musen.ErrUnavailable)

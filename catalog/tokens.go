@@ -1,0 +1,224 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/musenai/musen"
+)
+
+type tokenRow struct {
+	bun.BaseModel `bun:"table:tokens"`
+
+	ID         string `bun:"id,pk"`
+	Subject    []byte `bun:"subject"`
+	SubjectMAC []byte `bun:"subject_mac"`
+	Stations   string `bun:"stations"`
+	Actions    string `bun:"actions"`
+	Issued     int64  `bun:"issued"`
+	Expires    int64  `bun:"expires"`
+	Revoked    int64  `bun:"revoked"`
+}
+
+type revokedTokenRow struct {
+	bun.BaseModel `bun:"table:revoked_tokens"`
+
+	ID      string `bun:"id,pk"`
+	Expires int64  `bun:"expires"`
+}
+
+type revokedSubjectRow struct {
+	bun.BaseModel `bun:"table:revoked_subjects"`
+
+	SubjectMAC []byte `bun:"subject_mac,pk"`
+	Subject    []byte `bun:"subject"`
+	Revoked    int64  `bun:"revoked"`
+}
+
+// maxName is the longest jti or subject that is kept, in bytes.
+const maxName = 1024
+
+// zeroTime is how a column says "never".
+var zeroTime = micros(time.Time{})
+
+// revocations is what was revoked, in memory. Only the writer changes it.
+type revocations struct {
+	tokens   sync.Map // jti to the time.Time when it expires anyway; zero: never
+	subjects sync.Map // subject to time.Time of the revocation
+}
+
+func (c *Catalog) loadRevocations(ctx context.Context) error {
+	var tokens []revokedTokenRow
+	var subjects []revokedSubjectRow
+	if err := c.reads.NewSelect().Model(&tokens).Scan(ctx); err != nil {
+		return c.store.explain(err)
+	}
+	if err := c.reads.NewSelect().Model(&subjects).Scan(ctx); err != nil {
+		return c.store.explain(err)
+	}
+	for _, r := range tokens {
+		c.revoked.tokens.Store(r.ID, instant(r.Expires))
+	}
+	for _, r := range subjects {
+		subject, err := c.box.open(cell{"revoked_subjects", string(r.SubjectMAC), "subject"}, r.Subject)
+		if err != nil {
+			return err
+		}
+		c.revoked.subjects.Store(subject, instant(r.Revoked))
+	}
+	return nil
+}
+
+// Revoked reports whether the credential with that id, issued then to that
+// subject, was revoked. It looks in memory only. A subject's revocation holds
+// for all that was issued up to the end of the second in which it was made.
+func (c *Catalog) Revoked(id, subject string, issued time.Time) bool {
+	if id != "" {
+		if _, ok := c.revoked.tokens.Load(id); ok {
+			return true
+		}
+	}
+	at, ok := c.revoked.subjects.Load(subject)
+	return ok && issued.Unix() <= at.(time.Time).Unix()
+}
+
+// Epoch is the epoch of the station with that id, from memory.
+func (c *Catalog) Epoch(station string) (uint64, bool) {
+	s, ok := c.stations.byID.Load(station)
+	if !ok {
+		return 0, false
+	}
+	return s.(musen.Station).Epoch, true
+}
+
+// PutToken records a token that is about to be handed out. It returns
+// musen.ErrExists if that id was recorded before.
+func (c *Catalog) PutToken(ctx context.Context, t musen.Token) error {
+	r, err := c.tokenRow(t)
+	if err == nil {
+		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
+			taken, err := tx.NewSelect().Model((*tokenRow)(nil)).Where("id = ?", r.ID).Exists(ctx)
+			if err == nil && taken {
+				err = musen.ErrExists
+			}
+			if err == nil {
+				_, err = tx.NewInsert().Model(&r).Exec(ctx)
+			}
+			return err
+		}})
+	}
+	return c.failed(err, "record token %.80q", t.ID)
+}
+
+func (c *Catalog) tokenRow(t musen.Token) (tokenRow, error) {
+	if err := checkName("token id", t.ID); err != nil {
+		return tokenRow{}, err
+	}
+	sealed, err := c.box.seal(cell{"tokens", t.ID, "subject"}, t.Subject)
+	return tokenRow{
+		ID: t.ID, Subject: sealed, SubjectMAC: c.box.lookup("subject", t.Subject),
+		Stations: strings.Join(t.Stations, " "), Actions: strings.Join(t.Actions, " "),
+		Issued: micros(t.Issued), Expires: micros(t.Expires), Revoked: micros(t.Revoked),
+	}, err
+}
+
+func checkName(what, name string) error {
+	if name == "" || len(name) > maxName {
+		return fmt.Errorf("%s %.80q: %w: give 1 to %d bytes", what, name, musen.ErrInvalid, maxName)
+	}
+	return nil
+}
+
+// Tokens are the records of all tokens that were issued, newest first.
+func (c *Catalog) Tokens(ctx context.Context) ([]musen.Token, error) {
+	var rows []tokenRow
+	err := c.reads.NewSelect().Model(&rows).Order("issued DESC", "id").Scan(ctx)
+	if err != nil {
+		return nil, c.failed(err, "list tokens")
+	}
+	tokens := make([]musen.Token, len(rows))
+	for i, r := range rows {
+		subject, err := c.box.open(cell{"tokens", r.ID, "subject"}, r.Subject)
+		if err != nil {
+			return nil, c.failed(err, "list tokens")
+		}
+		tokens[i] = musen.Token{
+			ID: r.ID, Subject: subject, Stations: strings.Fields(r.Stations), Actions: strings.Fields(r.Actions),
+			Issued: instant(r.Issued), Expires: instant(r.Expires), Revoked: instant(r.Revoked),
+		}
+	}
+	return tokens, nil
+}
+
+// RevokeToken revokes the credential with that id, also one that is not on
+// record; when it returns, Revoked says so.
+func (c *Catalog) RevokeToken(ctx context.Context, id string) error {
+	expires := zeroTime
+	err := checkName("token id", id)
+	if err == nil {
+		err = c.writer.write(ctx, change{
+			apply: func(ctx context.Context, tx bun.Tx) (err error) {
+				expires, err = c.revokeToken(ctx, tx, id)
+				return err
+			},
+			done: func() { c.revoked.tokens.Store(id, instant(expires)) },
+		})
+	}
+	return c.failed(err, "revoke token %.80q", id)
+}
+
+func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expires int64, err error) {
+	t := tokenRow{ID: id, Expires: zeroTime}
+	err = tx.NewSelect().Model(&t).WherePK().Scan(ctx)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	r := revokedTokenRow{ID: id, Expires: t.Expires}
+	if _, err = tx.NewInsert().Model(&r).On("CONFLICT (id) DO NOTHING").Exec(ctx); err != nil {
+		return 0, err
+	}
+	_, err = tx.NewUpdate().Model((*tokenRow)(nil)).Set("revoked = ?", micros(c.now())).
+		Where("id = ? AND revoked = ?", id, zeroTime).Exec(ctx)
+	return r.Expires, err
+}
+
+// RevokeSubject revokes all that was issued to a subject until the end of this
+// second; when it returns, Revoked says so. What is issued later is good.
+func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
+	var at time.Time
+	mac := c.box.lookup("subject", subject)
+	err := checkName("subject", subject)
+	if err == nil {
+		err = c.writer.write(ctx, change{
+			apply: func(ctx context.Context, tx bun.Tx) (err error) {
+				at = c.now()
+				return c.revokeSubject(ctx, tx, subject, at)
+			},
+			done: func() { c.revoked.subjects.Store(subject, at) },
+		})
+	}
+	return c.failed(err, "revoke subject %x", mac[:min(8, len(mac))])
+}
+
+func (c *Catalog) revokeSubject(ctx context.Context, tx bun.Tx, subject string, at time.Time) error {
+	mac := c.box.lookup("subject", subject)
+	sealed, err := c.box.seal(cell{"revoked_subjects", string(mac), "subject"}, subject)
+	if err != nil {
+		return err
+	}
+	r := revokedSubjectRow{SubjectMAC: mac, Subject: sealed, Revoked: micros(at)}
+	_, err = tx.NewInsert().Model(&r).On("CONFLICT (subject_mac) DO UPDATE").
+		Set("subject = EXCLUDED.subject, revoked = EXCLUDED.revoked").Exec(ctx)
+	if err == nil {
+		_, err = tx.NewUpdate().Model((*tokenRow)(nil)).Set("revoked = ?", micros(at)).
+			Where("subject_mac = ? AND revoked = ?", mac, zeroTime).Exec(ctx)
+	}
+	return err
+}

@@ -1,0 +1,216 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/uptrace/bun"
+
+	"github.com/musenai/musen"
+)
+
+// maxBatch bounds how many requests share one commit.
+const maxBatch = 256
+
+// A change is one write. It is all there or not at all.
+type change struct {
+	apply func(ctx context.Context, tx bun.Tx) error
+	// done runs after the commit and before the answer, in commit order. It
+	// brings memory up to what is on disk. May be nil.
+	done func()
+	// wipes says that what the change overwrote must be gone from every file
+	// when the answer comes.
+	wipes bool
+}
+
+type request struct {
+	change
+	taken  atomic.Bool // by the writer, or by a caller who gave up
+	answer chan error
+}
+
+// A writer puts all changes that wait into one transaction: one wait for the
+// disk serves them all.
+type writer struct {
+	db      *bun.DB
+	store   store
+	queue   chan *request
+	stopped chan struct{}
+	broken  error // of the loop alone: no change is tried any more
+
+	mu     sync.RWMutex // held to send on queue, locked to close it
+	closed bool
+}
+
+func startWriter(db *bun.DB, s store) *writer {
+	w := &writer{db: db, store: s, queue: make(chan *request, maxBatch), stopped: make(chan struct{})}
+	go w.loop()
+	return w
+}
+
+// write makes ch durable. If ctx ends before the writer takes ch up, ch does
+// not happen; afterwards write waits for the outcome.
+func (w *writer) write(ctx context.Context, ch change) error {
+	r := &request{change: ch, answer: make(chan error, 1)}
+	if err := w.send(ctx, r); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-ctx.Done():
+		if r.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return <-r.answer
+	}
+}
+
+func (w *writer) send(ctx context.Context, r *request) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case w.queue <- r:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close answers what waits and stops the loop.
+func (w *writer) close() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.queue)
+	}
+	w.mu.Unlock()
+	<-w.stopped
+}
+
+func (w *writer) loop() {
+	defer close(w.stopped)
+	for first := range w.queue {
+		w.serve(w.gather(first))
+	}
+}
+
+// gather takes first and all that wait with it. It lets the callers who were
+// answered just now run once, for they often come back at once.
+func (w *writer) gather(first *request) []*request {
+	batch := []*request{}
+	keep := func(r *request) {
+		if r.taken.CompareAndSwap(false, true) {
+			batch = append(batch, r)
+		}
+	}
+	keep(first)
+	for yielded := false; len(batch) < maxBatch; {
+		select {
+		case r, ok := <-w.queue:
+			if !ok {
+				return batch
+			}
+			keep(r)
+			yielded = false
+		default:
+			if yielded {
+				return batch
+			}
+			runtime.Gosched()
+			yielded = true
+		}
+	}
+	return batch
+}
+
+// serve commits a batch, then answers each of its requests.
+func (w *writer) serve(batch []*request) {
+	errs := w.transact(batch)
+	wipes := false
+	for i, r := range batch {
+		if errs[i] == nil && r.done != nil {
+			r.done()
+		}
+		wipes = wipes || (errs[i] == nil && r.wipes)
+	}
+	var wipeErr error
+	if wipes {
+		wipeErr = w.store.wipe(context.Background())
+	}
+	for i, r := range batch {
+		if errs[i] == nil && r.wipes && wipeErr != nil {
+			errs[i] = fmt.Errorf("done, but destroyed bytes may still be on the disk until the next start: %w", wipeErr)
+		}
+		r.answer <- errs[i]
+	}
+}
+
+// transact runs each request behind a savepoint of one transaction, so that
+// one that fails leaves the others alone. The outcome of each is at its index.
+func (w *writer) transact(batch []*request) []error {
+	errs := make([]error, len(batch))
+	if w.broken != nil {
+		return failAll(errs, w.broken)
+	}
+	ctx := context.Background() // a caller who leaves must not undo the others' changes
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return failAll(errs, err)
+	}
+	for i, r := range batch {
+		var lost error
+		if errs[i], lost = attempt(ctx, tx, r.apply); lost != nil {
+			_ = tx.Rollback() // the database did so already; the cause is what matters
+			return w.fail(errs, lost)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return w.fail(errs, err)
+	}
+	return errs
+}
+
+// attempt runs apply behind a savepoint. lost says that the whole transaction
+// cannot go on.
+func attempt(ctx context.Context, tx bun.Tx, apply func(context.Context, bun.Tx) error) (err, lost error) {
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT change"); err != nil {
+		return err, err
+	}
+	if err = apply(ctx, tx); err != nil {
+		if _, back := tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT change"); back != nil {
+			return err, err
+		}
+	}
+	if _, lost := tx.ExecContext(ctx, "RELEASE SAVEPOINT change"); lost != nil {
+		return lost, lost
+	}
+	return err, nil
+}
+
+// fail gives cause to every request that has no error of its own, and stops
+// all writing if cause is final.
+func (w *writer) fail(errs []error, cause error) []error {
+	if w.store.final(cause) {
+		w.broken = fmt.Errorf("the disk failed, check it and restart: %w: %w", musen.ErrUnavailable, cause)
+	}
+	return failAll(errs, cause)
+}
+
+func failAll(errs []error, cause error) []error {
+	for i := range errs {
+		if errs[i] == nil {
+			errs[i] = cause
+		}
+	}
+	return errs
+}
