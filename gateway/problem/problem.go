@@ -63,9 +63,7 @@ func Write(w http.ResponseWriter, r *http.Request, err error) Problem {
 	body = append(body, '\n')
 	setHeader(w.Header(), p, len(body))
 	w.WriteHeader(p.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a client that is gone needs no answer
-	}
+	_, _ = w.Write(body) // a client that is gone needs no answer; net/http sends HEAD none
 	return p
 }
 

@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/policy"
+)
+
+// linkHeader is the name of the header and of the cookie that carry a link.
+const linkHeader = "CTA-Common-Access-Token"
+
+// linkQuery is the name of the query parameter that carries a link.
+const linkQuery = "CAT"
+
+// A credential is what a request came with, not yet verified.
+type credential struct {
+	raw     string
+	isToken bool
+	inQuery bool // the URL by itself is the permit
+}
+
+// findCredential takes the one credential of a request: a bearer token, or a
+// link in the query, in a header or in a cookie. A request with none is
+// problem.CredentialMissing; one with several, or with a query that cannot be
+// read for sure, is problem.Malformed.
+func findCredential(r *http.Request) (credential, url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return credential{}, nil, problem.Malformed
+	}
+	var found []credential
+	for _, v := range r.Header["Authorization"] {
+		found = append(found, credential{raw: bearer(v), isToken: true})
+	}
+	for _, v := range query[linkQuery] {
+		found = append(found, credential{raw: v, inQuery: true})
+	}
+	for _, v := range r.Header[http.CanonicalHeaderKey(linkHeader)] {
+		found = append(found, credential{raw: v})
+	}
+	for _, c := range r.CookiesNamed(linkHeader) {
+		found = append(found, credential{raw: c.Value})
+	}
+	switch {
+	case len(found) == 0:
+		return credential{}, query, problem.CredentialMissing
+	case len(found) > 1 || found[0].raw == "":
+		return credential{}, query, problem.Malformed
+	}
+	return found[0], query, nil
+}
+
+// bearer takes the token out of an Authorization value, or returns "".
+func bearer(v string) string {
+	scheme, token, ok := strings.Cut(v, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.Trim(token, " ")
+}
+
+// verify turns a credential into a grant. A link is checked against the
+// canonical path of the CID, whichever way the request spelled it; one that
+// names another path is refused in the same way whether c is defined, known or
+// neither.
+func (s *Server) verify(cr credential, method string, c cid.Cid) (policy.Grant, error) {
+	if cr.isToken {
+		return s.o.Verifier.Token(cr.raw)
+	}
+	if !c.Defined() {
+		return s.o.Verifier.Link(cr.raw, method, "/listen/")
+	}
+	paths := canonical(c)
+	g, err := s.o.Verifier.Link(cr.raw, method, "/listen/"+paths[0])
+	if err != nil {
+		g, err = s.o.Verifier.Link(cr.raw, method, "/listen/"+paths[1])
+	}
+	return g, err
+}

@@ -1,0 +1,208 @@
+// Package gateway is the public listener: it takes credentials in, has policy
+// decide, and streams audio out. It is the only package that knows gin.
+//
+//	GET, HEAD /listen/{cid}   audio, for a token or a link that covers it
+//	GET, HEAD /ipfs/{cid}     sealed blocks and CARs, for anybody
+//	GET, HEAD /healthz        the process answers
+//	GET, HEAD /readyz         the node can serve
+//
+// It opens no segment itself and holds no key: an Opener gives it a Stream
+// against a grant, and what the Stream writes is what the client gets. It does
+// not know the admin API, how segments are stored, or who the clients are: no
+// address, token or query of a request is kept or logged, and no forwarded
+// header changes anything.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
+)
+
+// An Opener opens the segment that c names in any of its spellings, if the
+// bearer of g may do a with it. musen.ErrNotFound stands for both unknown and
+// not covered; musen.ErrGone, ErrTakenDown and ErrUnavailable are told only to
+// those who may know that the segment exists.
+type Opener interface {
+	Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.Cid) (Stream, error)
+}
+
+// A Stream is a segment that was opened for one request.
+type Stream interface {
+	Segment() musen.Segment
+	// WriteRange writes n bytes of audio from off to w, a chunk at a time, and
+	// returns an error unless all were written.
+	WriteRange(ctx context.Context, w io.Writer, off, n int64) (int64, error)
+}
+
+// FromEdge makes an Opener of an Edge.
+func FromEdge(e *musen.Edge) Opener { return edgeOpener{e} }
+
+type edgeOpener struct{ edge *musen.Edge }
+
+// Open implements Opener.
+func (o edgeOpener) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.Cid) (Stream, error) {
+	st, err := o.edge.Open(ctx, g, a, c)
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// A Verifier checks credentials; *policy.Verifier is one.
+type Verifier interface {
+	Token(raw string) (policy.Grant, error)
+	Link(raw, method, path string) (policy.Grant, error)
+	// Live reports, while a response goes on, that g was not revoked since.
+	Live(g policy.Grant, station string) error
+}
+
+var _ Verifier = (*policy.Verifier)(nil)
+
+// A BlockIndex knows which blocks belong to a live segment.
+type BlockIndex interface {
+	HasBlock(ctx context.Context, mh multihash.Multihash) (bool, error)
+}
+
+// Options are the parts of a Server.
+type Options struct {
+	Opener   Opener
+	Verifier Verifier
+
+	// Blocks must be offline: nothing is ever fetched for a stranger. Without
+	// Blocks or Index there is no /ipfs.
+	Blocks blockservice.BlockService
+	Index  BlockIndex
+
+	// Ready says why the node cannot serve now; nil: it always can. The reason
+	// is logged and not told.
+	Ready func(context.Context) error
+
+	CertFile, KeyFile string         // PEM; both or neither
+	Proxies           []netip.Prefix // reverse proxies that may connect from off loopback without TLS
+
+	Limits Limits
+	Log    *slog.Logger
+	Now    func() time.Time
+	Rand   io.Reader
+}
+
+// Limits bound what clients can take. A zero field has the default value.
+type Limits struct {
+	Streams        int           // answers of /listen and /ipfs at a time; 4096
+	SubjectStreams int           // of them for one subject of a credential; 64
+	URLBytes       int           // of the request target, more is 414; 4096
+	Headers        int           // header fields, more is 431; 100
+	HeaderBytes    int           // of the whole header, more is 431; 32 KiB
+	HeaderTimeout  time.Duration // for the header to arrive; 10 s
+	IdleTimeout    time.Duration // of a kept-alive connection; 75 s
+	WriteTimeout   time.Duration // for a client to take one chunk of 64 KiB; 30 s
+	Recheck        time.Duration // how soon a revocation cuts a running stream; 2 s
+}
+
+func (l Limits) withDefaults() Limits {
+	orInt := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	orTime := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	orInt(&l.Streams, 4096)
+	orInt(&l.SubjectStreams, 64)
+	orInt(&l.URLBytes, 4096)
+	orInt(&l.Headers, 100)
+	orInt(&l.HeaderBytes, 32<<10)
+	orTime(&l.HeaderTimeout, 10*time.Second)
+	orTime(&l.IdleTimeout, 75*time.Second)
+	orTime(&l.WriteTimeout, 30*time.Second)
+	orTime(&l.Recheck, 2*time.Second)
+	return l
+}
+
+// A Server answers the public routes.
+type Server struct {
+	o        Options
+	engine   *gin.Engine
+	http     *http.Server
+	cert     *certificate // nil: no TLS
+	streams  *slots
+	ipfs     http.Handler // boxo's gateway; nil: no /ipfs
+	draining atomic.Bool
+}
+
+// New makes a Server. It reads the certificate, if one is named, and listens
+// to nothing yet.
+func New(o Options) (*Server, error) {
+	if o.Opener == nil || o.Verifier == nil || o.Log == nil || o.Now == nil || o.Rand == nil {
+		return nil, errors.New("make the public listener: an option is missing")
+	}
+	o.Limits = o.Limits.withDefaults()
+	s := &Server{o: o, streams: newSlots(o.Limits.Streams, o.Limits.SubjectStreams)}
+	if o.CertFile != "" || o.KeyFile != "" {
+		cert, err := loadCertificate(o.CertFile, o.KeyFile, o.Now)
+		if err != nil {
+			return nil, err
+		}
+		s.cert = cert
+	}
+	if o.Blocks != nil && o.Index != nil {
+		h, err := newTrustless(o.Blocks)
+		if err != nil {
+			return nil, err
+		}
+		s.ipfs = h
+	}
+	s.engine = s.routes()
+	s.http = s.newHTTP()
+	return s, nil
+}
+
+// newEngine is gin without anything that redirects, guesses, trusts a
+// forwarded header or writes to a terminal.
+func newEngine() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.UseRawPath = true          // %2f is no slash
+	e.UnescapePathValues = false // one spelling of a path: an escape is no CID
+	e.RemoveExtraSlash = false
+	e.RedirectTrailingSlash = false
+	e.RedirectFixedPath = false
+	e.HandleMethodNotAllowed = true
+	e.ForwardedByClientIP = false
+	e.RemoteIPHeaders = nil
+	e.TrustedPlatform = ""
+	return e
+}
+
+func (s *Server) routes() *gin.Engine {
+	e := newEngine()
+	e.Use(s.observe, s.refuseOversize)
+	e.NoRoute(func(c *gin.Context) { s.refuse(c, musen.ErrNotFound) })
+	e.NoMethod(s.noMethod)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		e.Handle(method, "/listen/:cid", s.listen)
+		if s.ipfs != nil {
+			e.Handle(method, "/ipfs/:cid", s.serveIPFS)
+		}
+		e.Handle(method, "/healthz", s.healthz)
+		e.Handle(method, "/readyz", s.readyz)
+	}
+	return e
+}

@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/policy"
+)
+
+// listen answers GET and HEAD /listen/{cid}. The order is what keeps strangers
+// from learning anything: no valid credential is a 401 before the CID is even
+// read; a CID that is no CID, unknown or not covered is one and the same 404.
+func (s *Server) listen(c *gin.Context) {
+	cred, query, err := findCredential(c.Request)
+	setListenHeaders(c.Writer.Header(), query.Has(linkQuery))
+	if err != nil {
+		s.refuse(c, err)
+		return
+	}
+	id, idErr := parseCID(c.Param("cid"))
+	grant, err := s.verify(cred, c.Request.Method, id)
+	if err = errors.Join(err, idErr); err != nil {
+		s.refuse(c, err)
+		return
+	}
+	c.Set(cidKey, canonical(id)[0])
+	subject := subjectOf(grant)
+	if err := s.streams.take(subject); err != nil {
+		s.refuse(c, err)
+		return
+	}
+	defer s.streams.release(subject)
+	download := query.Get("download") == "1"
+	st, err := s.open(c.Request.Context(), grant, id, download)
+	if err != nil {
+		s.refuse(c, err)
+		return
+	}
+	p := &playback{server: s, c: c, grant: grant, stream: st, segment: st.Segment(), download: download}
+	p.answer()
+}
+
+// subjectOf is whom the limit on streams at a time counts: the subject, or the
+// credential itself when it names none.
+func subjectOf(g policy.Grant) string {
+	if v := g.Subject(); v != "" {
+		return "subject " + v
+	}
+	if v := g.ID(); v != "" {
+		return "id " + v
+	}
+	return ""
+}
+
+// open opens a segment to be heard or to be saved. Who may hear it but not save
+// it knows that it exists and is told so.
+func (s *Server) open(ctx context.Context, g policy.Grant, c cid.Cid, download bool) (Stream, error) {
+	if !download {
+		return s.o.Opener.Open(ctx, g, policy.Listen, c)
+	}
+	st, err := s.o.Opener.Open(ctx, g, policy.Download, c)
+	if !errors.Is(err, musen.ErrNotFound) {
+		return st, err
+	}
+	if _, listenErr := s.o.Opener.Open(ctx, g, policy.Listen, c); listenErr == nil {
+		return nil, problem.WithDetail(problem.Forbidden, "The segment may be listened to but not saved.")
+	}
+	return nil, err
+}
+
+// setListenHeaders sets what every answer of /listen carries, whatever it is.
+//
+// A link in the query is a permit in itself: whoever has the URL can fetch it
+// from anywhere, so letting a page of any origin do so gives nothing away, and
+// players on the platform's own pages need it. CORS is opened for those alone,
+// with * and never with credentials, so that no origin is reflected and no
+// page can use the cookie or the token of somebody else. That depends on how
+// the request looks and never on what it is answered.
+func setListenHeaders(h http.Header, linkInQuery bool) {
+	h.Set("Cache-Control", "private, no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Vary", "Authorization, Cookie")
+	if !linkInQuery {
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		return
+	}
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "Accept-Ranges, Content-Length, Content-Range, ETag, Retry-After, X-Request-Id")
+}
+
+// versionOf is the validator of a segment. The tag is the same for every
+// grant, and cannot be computed from the CID alone.
+func versionOf(s musen.Segment) version {
+	sum := sha256.Sum256([]byte("musen-listen\x00" + s.ID + "\x00" + string(s.CID.Hash())))
+	tag := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])
+	return version{etag: `"` + tag + `"`, modified: s.Created.UTC().Truncate(time.Second)}
+}
+
+// A playback is one answer with audio.
+type playback struct {
+	server   *Server
+	c        *gin.Context
+	grant    policy.Grant
+	stream   Stream
+	segment  musen.Segment
+	download bool
+}
+
+// answer evaluates the conditions and the ranges of the request and sends what
+// they ask for.
+func (p *playback) answer() {
+	h, v := p.c.Request.Header, versionOf(p.segment)
+	switch v.check(h) {
+	case http.StatusPreconditionFailed:
+		p.server.refuse(p.c, problem.PreconditionFailed)
+		return
+	case http.StatusNotModified:
+		p.c.Header("ETag", v.etag)
+		p.c.Status(http.StatusNotModified)
+		return
+	}
+	var ranges []byteRange
+	// RFC 9110 section 14.2: a Range counts for GET alone.
+	if p.c.Request.Method == http.MethodGet && v.allowsRange(h) {
+		var err error
+		if ranges, err = parseRange(h.Get("Range"), p.segment.Size); err != nil {
+			p.c.Header("Content-Range", "bytes */"+strconv.FormatInt(p.segment.Size, 10))
+			p.server.refuse(p.c, err)
+			return
+		}
+	}
+	p.send(v, ranges)
+}
+
+// send sends the whole, a range, or several ranges in a multipart body.
+func (p *playback) send(v version, ranges []byteRange) {
+	b := p.newBody()
+	switch len(ranges) {
+	case 0:
+		whole := []part{{byteRange: byteRange{0, p.segment.Size}}}
+		p.play(b, whole, func() { p.commit(v, http.StatusOK, p.segment.MediaType, p.segment.Size) })
+	case 1:
+		p.play(b, []part{{byteRange: ranges[0]}}, func() {
+			p.c.Header("Content-Range", ranges[0].contentRange(p.segment.Size))
+			p.commit(v, http.StatusPartialContent, p.segment.MediaType, ranges[0].n)
+		})
+	default:
+		parts, contentType, length, err := multipartOf(p.segment, ranges, p.server.o.Rand)
+		if err != nil {
+			p.server.refuse(p.c, err)
+			return
+		}
+		p.play(b, parts, func() { p.commit(v, http.StatusPartialContent, contentType, length) })
+	}
+}
+
+// commit sets the headers of a successful answer and sends them.
+func (p *playback) commit(v version, status int, contentType string, length int64) {
+	h := p.c.Writer.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.FormatInt(length, 10))
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("ETag", v.etag)
+	if !v.modified.IsZero() {
+		h.Set("Last-Modified", v.modified.Format(http.TimeFormat))
+	}
+	if p.download {
+		h.Set("Content-Disposition", attachment(p.segment))
+	} else {
+		h.Set("Content-Disposition", "inline")
+	}
+	p.c.Status(status)
+	p.c.Writer.WriteHeaderNow()
+}

@@ -1,0 +1,168 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen/gateway/problem"
+)
+
+// cidKey is where a handler leaves the canonical CID for the access log.
+const cidKey = "cid"
+
+// observe gives a request its id, answers for handlers that panic, and logs
+// one line. It logs no path, query, address, credential or user agent: the
+// route's template and the CID say what was asked for.
+func (s *Server) observe(c *gin.Context) {
+	start := s.o.Now()
+	id, err := problem.NewRequestID(s.o.Rand)
+	if err != nil {
+		s.o.Log.Error("no randomness", "error", err)
+	}
+	c.Request = c.Request.WithContext(problem.WithRequestID(c.Request.Context(), id))
+	h := c.Writer.Header()
+	h.Set("X-Request-Id", id)
+	if c.Request.TLS != nil || len(s.o.Proxies) > 0 {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	defer s.finish(c, id, start)
+	c.Next()
+}
+
+// finish logs a request. It is deferred: a panic with http.ErrAbortHandler goes
+// on to net/http, which cuts the connection or resets the stream; any other
+// becomes a 500, or the same cut when the answer has begun.
+func (s *Server) finish(c *gin.Context, id string, start time.Time) {
+	v := recover()
+	if v != nil && v != http.ErrAbortHandler {
+		// The value may hold anything, so only its type is told.
+		s.o.Log.Error("handler panicked", "request", id, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		if !c.Writer.Written() {
+			problem.Write(c.Writer, c.Request, errors.New("panic"))
+			v = nil
+		}
+	}
+	s.access(c, id, start, v != nil)
+	if v != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Server) access(c *gin.Context, id string, start time.Time, cut bool) {
+	ctx := c.Request.Context()
+	if !s.o.Log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs,
+		slog.String("request", id),
+		slog.String("method", methodName(c.Request.Method)),
+		slog.String("route", c.FullPath()),
+		slog.Int("status", c.Writer.Status()),
+		slog.Int("bytes", max(0, c.Writer.Size())),
+		slog.Duration("duration", s.o.Now().Sub(start)),
+	)
+	if v := c.GetString(cidKey); v != "" {
+		attrs = append(attrs, slog.String("cid", v))
+	}
+	if cut {
+		attrs = append(attrs, slog.Bool("cut", true))
+	}
+	s.o.Log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// methodName keeps what strangers make up out of the log.
+func methodName(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodTrace, http.MethodConnect:
+		return m
+	}
+	return "other"
+}
+
+// refuseOversize refuses requests that are larger than any honest one, and
+// those with a body, which no route takes.
+func (s *Server) refuseOversize(c *gin.Context) {
+	r, l := c.Request, s.o.Limits
+	fields := 0
+	for _, values := range r.Header {
+		fields += len(values)
+	}
+	var err error
+	switch {
+	case len(r.RequestURI) > l.URLBytes:
+		err = problem.URITooLong
+	case fields > l.Headers:
+		err = problem.HeaderTooLarge
+	case r.ContentLength != 0:
+		err = problem.BadRequest
+	default:
+		return
+	}
+	// What is left of the request is not waited for.
+	c.Header("Connection", "close")
+	_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(time.Second))
+	s.refuse(c, err)
+	c.Abort()
+}
+
+// refuse answers with the problem that err is, and logs what went wrong when
+// it is the node's fault and not that of a client who went away.
+func (s *Server) refuse(c *gin.Context, err error) {
+	p := problem.Write(c.Writer, c.Request, err)
+	gone := c.Request.Context().Err() != nil
+	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && !gone {
+		s.o.Log.Error("request failed", "request", p.RequestID, "error", withoutAddresses(err))
+	}
+}
+
+// withoutAddresses is the text of err, unless it may name who is at the other
+// end of a connection.
+func withoutAddresses(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return "network: " + op.Op + " failed"
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "network: name not resolved"
+	}
+	return err.Error()
+}
+
+func (s *Server) noMethod(c *gin.Context) {
+	c.Header("Allow", "GET, HEAD")
+	s.refuse(c, problem.MethodNotAllowed)
+}
+
+func (s *Server) healthz(c *gin.Context) { plain(c, "ok\n") }
+
+func (s *Server) readyz(c *gin.Context) {
+	var err error
+	if s.o.Ready != nil {
+		err = s.o.Ready(c.Request.Context())
+	}
+	if s.draining.Load() {
+		err = errors.New("shutting down")
+	}
+	if err != nil {
+		s.o.Log.Warn("not ready", "error", withoutAddresses(err))
+		problem.Write(c.Writer, c.Request, problem.WithDetail(problem.Busy, "The node is not ready."))
+		return
+	}
+	plain(c, "ready\n")
+}
+
+func plain(c *gin.Context, body string) {
+	h := c.Writer.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	_, _ = c.Writer.WriteString(body) // a client that is gone needs no answer
+}

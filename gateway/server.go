@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen/gateway/problem"
+)
+
+// connKey is the key of the connection in the context of its requests.
+type connKey struct{}
+
+func requestID(c *gin.Context) string { return problem.RequestID(c.Request.Context()) }
+
+// newHTTP makes the server. There is no limit on the time of a whole request:
+// a long answer is bounded chunk by chunk instead.
+func (s *Server) newHTTP() *http.Server {
+	l := s.o.Limits
+	srv := &http.Server{
+		Handler:                      s.engine,
+		ReadHeaderTimeout:            l.HeaderTimeout,
+		IdleTimeout:                  l.IdleTimeout,
+		WriteTimeout:                 l.WriteTimeout, // until the first chunk moves it
+		MaxHeaderBytes:               l.HeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+	}
+	if s.cert != nil {
+		srv.TLSConfig = s.cert.config()
+	}
+	return srv
+}
+
+// Serve answers on l until Shutdown, with TLS if there is a certificate, and
+// closes l. It returns nil after Shutdown. Without TLS, connections from off
+// loopback are closed unless they come from one of the Proxies.
+func (s *Server) Serve(l net.Listener) error {
+	var err error
+	if s.cert != nil {
+		err = s.http.ServeTLS(l, "", "")
+	} else {
+		err = s.http.Serve(guardedListener{l, s.o.Proxies})
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve the public listener: %w", err)
+}
+
+// Shutdown stops listening and waits until the answers under way are sent.
+// Those that are not when ctx ends are cut, and its error is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+		return fmt.Errorf("drain the public listener: %w", err)
+	}
+	return nil
+}
+
+// ReloadCertificate reads the certificate files again, as it also happens by
+// itself soon after they change. If they cannot be used, the certificate that
+// was there stays, and so do connections.
+func (s *Server) ReloadCertificate() error {
+	if s.cert == nil {
+		return nil
+	}
+	return s.cert.reload()
+}
+
+// CheckListener refuses an address of the public listener that is reachable
+// from other machines when there is neither TLS nor a declared reverse proxy
+// that ends it.
+func CheckListener(addr string, tls bool, proxies []netip.Prefix) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("public listener %q: %w", addr, err)
+	}
+	if tls || len(proxies) > 0 || isLoopback(host) {
+		return nil
+	}
+	return fmt.Errorf("public listener %q: refused: plain HTTP can be read on the way; "+
+		"give a certificate and its key, declare the reverse proxy in front, or listen on 127.0.0.1", addr)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// guardedListener closes connections that may not come in plain.
+type guardedListener struct {
+	net.Listener
+	proxies []netip.Prefix
+}
+
+// Accept waits for the next connection from loopback or a proxy.
+func (g guardedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil || g.admits(c.RemoteAddr()) {
+			return c, err
+		}
+		_ = c.Close()
+	}
+}
+
+func (g guardedListener) admits(remote net.Addr) bool {
+	t, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return true // a unix socket
+	}
+	a := t.AddrPort().Addr().Unmap()
+	for _, p := range g.proxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return a.IsLoopback()
+}
+
+// serverLog passes on what net/http says about the listener itself. Everything
+// else that it logs is about one client and names its address.
+type serverLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (l serverLog) Write(p []byte) (int, error) {
+	if strings.HasPrefix(string(p), "http: Accept error") {
+		l.log.Warn("the public listener cannot accept connections now")
+	}
+	return len(p), nil
+}
+
+// tlsConfig is TLS 1.2 with authenticated encryption only, or newer.
+func tlsConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: get,
+		NextProtos:     []string{"h2", "http/1.1"},
+		// Audio goes out in whole chunks: records of 16 KiB from the first on.
+		DynamicRecordSizingDisabled: true,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305,
+		},
+	}
+}

@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"sync"
+
+	"github.com/musenai/musen/gateway/problem"
+)
+
+// slots counts the answers under way, in all and for each subject. Its memory
+// is bounded by the answers under way.
+type slots struct {
+	max, maxSubject int
+
+	mu       sync.Mutex
+	taken    int
+	subjects map[string]int
+}
+
+func newSlots(max, maxSubject int) *slots {
+	return &slots{max: max, maxSubject: maxSubject, subjects: make(map[string]int)}
+}
+
+// take counts one more answer for subject, or refuses. An empty subject has no
+// limit of its own. Every take that succeeds needs one release.
+func (s *slots) take(subject string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if subject != "" && s.subjects[subject] >= s.maxSubject {
+		return problem.TooMany
+	}
+	if s.taken >= s.max {
+		return problem.Busy
+	}
+	s.taken++
+	if subject != "" {
+		s.subjects[subject]++
+	}
+	return nil
+}
+
+func (s *slots) release(subject string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	if subject == "" {
+		return
+	}
+	if s.subjects[subject]--; s.subjects[subject] == 0 {
+		delete(s.subjects, subject)
+	}
+}
