@@ -1,0 +1,151 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
+)
+
+const prefix = "/api/v1"
+
+// A scope says what a route acts on, and so what its caller needs leave for.
+type scope int
+
+const (
+	_         scope = iota // undeclared: refused
+	onNode                 // the node as a whole
+	onStation              // the station in the path
+	onSegment              // the station of the segment in the path
+	onEach                 // stations that the handler finds, and asks about with call.mayUse
+	onNothing              // what any valid credential may see
+)
+
+// A route is one row of the table of the API.
+type route struct {
+	method, path string
+	scope        scope
+	need         []policy.Action // any one of them
+	query        []string        // parameters that it knows
+	handle       func(*Server, *gin.Context, call) error
+}
+
+// routes is the table. Nothing else is served.
+func routes() []route {
+	manage := []policy.Action{policy.Manage}
+	audit := []policy.Action{policy.Audit}
+	read := []policy.Action{policy.Audit, policy.Manage}
+	use := []policy.Action{policy.Audit, policy.Manage, policy.Add}
+	add := []policy.Action{policy.Add}
+	const (
+		station  = "/stations/:station"
+		segments = station + "/segments"
+		segment  = "/segments/:cid"
+		get      = http.MethodGet
+		post     = http.MethodPost
+	)
+	return []route{
+		{get, "/openapi.yaml", onNothing, nil, nil, (*Server).getOpenAPI},
+		{get, "/status", onNode, read, nil, (*Server).getStatus},
+		{post, "/gc", onNode, manage, nil, (*Server).collect},
+
+		{get, "/stations", onEach, use, nil, (*Server).listStations},
+		{post, "/stations", onNode, manage, nil, (*Server).createStation},
+		{get, station, onStation, use, nil, (*Server).getStation},
+		{http.MethodPatch, station, onStation, manage, nil, (*Server).changeStation},
+		{http.MethodDelete, station, onStation, manage, []string{"force"}, (*Server).removeStation},
+
+		{get, segments, onStation, use, []string{"cursor", "limit"}, (*Server).listSegments},
+		{post, segments, onStation, add, uploadParameters(), (*Server).upload},
+		{get, segment, onSegment, use, nil, (*Server).getSegment},
+		{http.MethodDelete, segment, onSegment, manage, nil, (*Server).removeSegment},
+		{post, segment + "/links", onSegment, manage, nil, (*Server).makeLink},
+		{post, "/verify", onEach, audit, nil, (*Server).verify},
+
+		{get, "/tokens", onNode, read, nil, (*Server).listTokens},
+		{post, "/tokens", onEach, manage, nil, (*Server).issueToken},
+		{post, "/tokens/revoke", onNode, manage, nil, (*Server).revoke},
+		{get, "/policy", onNode, read, nil, (*Server).getPolicy},
+		{post, "/policy/explain", onEach, read, nil, (*Server).explain},
+	}
+}
+
+// A call is one request that the guard has let in.
+type call struct {
+	server  *Server
+	route   route
+	grant   policy.Grant
+	station musen.Station // of the path, or of its segment
+	segment musen.Segment // of the path
+}
+
+// mayUse reports whether the caller has leave for what the route needs on a
+// station, or on the whole node for the zero station.
+func (c call) mayUse(station musen.Station) bool {
+	for _, action := range c.route.need {
+		if c.server.Engine.Decide(c.grant, action, resource(station)).Allowed() {
+			return true
+		}
+	}
+	return false
+}
+
+// resource is what policy must know of a station. The zero station stands for
+// the node.
+func resource(s musen.Station) policy.Resource {
+	return policy.Resource{Station: s.ID, Downloads: s.Downloads, Epoch: s.Epoch}
+}
+
+// require returns an error unless mayUse. A caller whose grant does not even
+// cover the station learns nothing of it.
+func (c call) require(station musen.Station) error {
+	switch {
+	case c.mayUse(station):
+		return nil
+	case station.ID == "" || c.grant.Covers(station.ID):
+		return errForbidden
+	}
+	return musen.ErrNotFound
+}
+
+// find looks up what the path names and checks that the caller has leave for
+// it.
+func (c *call) find(ctx context.Context, g *gin.Context) (err error) {
+	switch c.route.scope {
+	case onNothing, onEach:
+		return nil
+	case onNode:
+		return c.require(musen.Station{})
+	case onStation:
+		if c.station, err = c.server.Stations.Station(ctx, g.Param("station")); err != nil {
+			return err
+		}
+		return c.require(c.station)
+	case onSegment:
+		return c.findSegment(ctx, g.Param("cid"))
+	}
+	return errForbidden
+}
+
+func (c *call) findSegment(ctx context.Context, spelling string) error {
+	id, err := parseCID(spelling)
+	if err != nil {
+		return err
+	}
+	if c.segment, err = c.server.Segments.Segment(ctx, id.Hash()); err != nil {
+		return err
+	}
+	if c.station, err = c.server.Stations.Station(ctx, c.segment.Station); err != nil {
+		return err
+	}
+	if err := c.require(c.station); err != nil {
+		return err
+	}
+	if c.segment.State == musen.Removed {
+		return musen.ErrGone
+	}
+	return nil
+}

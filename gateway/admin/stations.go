@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/gateway/admin/wire"
+)
+
+// listStations answers with the stations that the caller may use.
+func (s *Server) listStations(c *gin.Context, in call) error {
+	all, err := s.Stations.Stations(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	list := wire.Stations{Stations: []wire.Station{}}
+	for _, station := range all {
+		if in.mayUse(station) {
+			list.Stations = append(list.Stations, wire.FromStation(station))
+		}
+	}
+	return s.answer(c, http.StatusOK, list)
+}
+
+func (s *Server) createStation(c *gin.Context, _ call) error {
+	var n wire.NewStation
+	if err := s.readJSON(c, &n); err != nil {
+		return err
+	}
+	if err := checkStation(n.Name, n.Description); err != nil {
+		return err
+	}
+	downloads := n.Downloads == nil || *n.Downloads
+	station, err := s.Origin.CreateStation(c.Request.Context(), n.Name, n.Description, downloads)
+	if err != nil {
+		return err
+	}
+	c.Header("Location", prefix+"/stations/"+station.ID)
+	return s.answer(c, http.StatusCreated, wire.FromStation(station))
+}
+
+func checkStation(name, description string) error {
+	if err := musen.CheckStationName(name); err != nil {
+		return errField.with("The name is not acceptable: %v.", err)
+	}
+	if !isText(description) {
+		return errField.with("The description is not one line of text of at most %d bytes.", maxText)
+	}
+	return nil
+}
+
+func (s *Server) getStation(c *gin.Context, in call) error {
+	return s.answer(c, http.StatusOK, wire.FromStation(in.station))
+}
+
+func (s *Server) changeStation(c *gin.Context, in call) error {
+	var change wire.StationChange
+	if err := s.readJSON(c, &change); err != nil {
+		return err
+	}
+	station := in.station
+	if change.Name != nil {
+		station.Name = *change.Name
+	}
+	if change.Description != nil {
+		station.Description = *change.Description
+	}
+	if change.Downloads != nil {
+		station.Downloads = *change.Downloads
+	}
+	if err := checkStation(station.Name, station.Description); err != nil {
+		return err
+	}
+	if err := s.Stations.UpdateStation(c.Request.Context(), station); err != nil {
+		return err
+	}
+	return s.answer(c, http.StatusOK, wire.FromStation(station))
+}
+
+// removeStation removes a station without live segments, or with force its
+// segments first. When it fails midway, what is left is a smaller station.
+func (s *Server) removeStation(c *gin.Context, in call) error {
+	if err := noBody(c.Request); err != nil {
+		return err
+	}
+	p := parameters{values: c.Request.URL.Query()}
+	force := p.flag("force")
+	if p.err != nil {
+		return p.err
+	}
+	ctx := c.Request.Context()
+	if err := s.empty(ctx, in.station, force); err != nil {
+		return err
+	}
+	if err := s.Origin.RemoveStation(ctx, in.station.ID); err != nil {
+		return err
+	}
+	return s.done(c)
+}
+
+// empty removes the segments of a station if force, and refuses otherwise if
+// there are any.
+func (s *Server) empty(ctx context.Context, station musen.Station, force bool) error {
+	for {
+		live, _, err := s.Segments.Segments(ctx, station.ID, "", maxPage)
+		if err != nil || len(live) == 0 {
+			return err
+		}
+		if !force {
+			return errNotEmpty
+		}
+		for _, segment := range live {
+			if err := s.Origin.Remove(ctx, segment.CID); err != nil {
+				return err
+			}
+		}
+	}
+}

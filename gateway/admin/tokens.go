@@ -1,0 +1,151 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/policy"
+)
+
+func (s *Server) listTokens(c *gin.Context, _ call) error {
+	all, err := s.Tokens.Tokens(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	list := wire.Tokens{Tokens: []wire.Token{}}
+	for _, t := range all {
+		list.Tokens = append(list.Tokens, wire.FromToken(t))
+	}
+	return s.answer(c, http.StatusOK, list)
+}
+
+// issueToken answers with a new token, once its record is durable. Nobody gets
+// more out of it than they have: not another station, action or day.
+func (s *Server) issueToken(c *gin.Context, in call) error {
+	var req wire.TokenRequest
+	if err := s.readJSON(c, &req); err != nil {
+		return err
+	}
+	if req.Subject == "" || !isText(req.Subject) {
+		return errField.with("The subject is not one line of text of 1 to %d bytes.", maxText)
+	}
+	ttl, err := lifetime(req.TTL, s.Limits.TokenTTL, s.Limits.MaxTokenTTL)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	stations, err := in.stationsOf(ctx, req.Stations)
+	if err != nil {
+		return err
+	}
+	actions, err := readActions(req.Actions)
+	if err != nil {
+		return err
+	}
+	if err := in.within(actions, s.Now().Add(ttl)); err != nil {
+		return err
+	}
+	raw, jti, expires, err := s.Issuer.Token(policy.TokenRequest{Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl})
+	if err != nil {
+		return err
+	}
+	record := musen.Token{ID: jti, Subject: req.Subject, Stations: stations, Issued: s.Now(), Expires: expires}
+	for _, a := range actions {
+		record.Actions = append(record.Actions, string(a))
+	}
+	if err := s.Tokens.PutToken(ctx, record); err != nil {
+		return err
+	}
+	return s.answer(c, http.StatusCreated, wire.IssuedToken{Token: raw, ID: jti, Expires: expires.UTC()})
+}
+
+// stationsOf finds the ids of stations that a caller names, all of which the
+// caller must have leave for; naming none means all stations there are.
+func (c call) stationsOf(ctx context.Context, named []string) ([]string, error) {
+	if len(named) == 0 {
+		return nil, c.require(musen.Station{})
+	}
+	var ids []string
+	for _, name := range named {
+		station, err := c.server.Stations.Station(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.require(station); err != nil {
+			return nil, err
+		}
+		ids = append(ids, station.ID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// within returns an error if the caller's own grant does not reach as far.
+func (c call) within(actions []policy.Action, until time.Time) error {
+	for _, a := range actions {
+		if !c.grant.Has(a) {
+			return errGrant.with("Your own token does not allow %q.", a)
+		}
+	}
+	if end := c.grant.Expires(); !end.IsZero() && until.After(end) {
+		return errGrant.with("Your own token ends before the one you ask for.")
+	}
+	return nil
+}
+
+// readActions reads the names of one action or more.
+func readActions(names []string) ([]policy.Action, error) {
+	if len(names) == 0 {
+		return nil, errField.with("No action is given.")
+	}
+	var actions []policy.Action
+	for _, name := range names {
+		a, err := readAction(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(actions, a) {
+			actions = append(actions, a)
+		}
+	}
+	return actions, nil
+}
+
+func readAction(name string) (policy.Action, error) {
+	switch a := policy.Action(name); a {
+	case policy.Listen, policy.Download, policy.ReleaseKey, policy.Add,
+		policy.Manage, policy.Moderate, policy.Audit, policy.Host:
+		return a, nil
+	}
+	return "", errField.with("The action %.80q is not known.", name)
+}
+
+// revoke ends one token, or all credentials of a subject, at once.
+func (s *Server) revoke(c *gin.Context, _ call) error {
+	var req wire.Revocation
+	if err := s.readJSON(c, &req); err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	var err error
+	switch {
+	case (req.ID == "") == (req.Subject == ""):
+		return errField.with("Give either a jti or a subject.")
+	case !isText(req.ID) || !isText(req.Subject):
+		return errField.with("The jti or the subject is not one line of text of at most %d bytes.", maxText)
+	case req.ID != "":
+		err = s.Tokens.RevokeToken(ctx, req.ID)
+	default:
+		err = s.Tokens.RevokeSubject(ctx, req.Subject)
+	}
+	if err != nil {
+		return err
+	}
+	return s.done(c)
+}
