@@ -118,7 +118,7 @@ func makeRefusals(vectors []vector) []refusal {
 		v := of[of1]
 		return refusal{
 			Name: name, Key: v.Key, Station: v.Station, Segment: v.Segment, SealedSize: size,
-			Pieces: pieces, Error: kind, Chunk: chunk, Opens: int64(plainBefore(int(chunk))),
+			Pieces: append([]piece{}, pieces...), Error: kind, Chunk: chunk, Opens: int64(plainBefore(int(chunk))),
 		}
 	}
 	cut := func(v string, from, to int64) piece { return piece{Vector: v, From: from, To: to} }
@@ -267,4 +267,25 @@ func TestVectorsRefuse(t *testing.T) {
 			t.Errorf("%s: %v, want chunk %d", v.Name, err, v.Chunk)
 		}
 	}
+}
+
+// TestFormatPageShowsAVector keeps the worked example of FORMAT.md true.
+func TestFormatPageShowsAVector(t *testing.T) {
+	page, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page = bytes.Join(bytes.Fields(page), nil)
+	for _, v := range readVectors[vector](t, "opens.json") {
+		if v.Name != "one byte" {
+			continue
+		}
+		for _, b := range [][]byte{v.Key, v.Header[1:33], v.Header[33:], v.Sealed} {
+			if !bytes.Contains(page, []byte(hex.EncodeToString(b))) {
+				t.Errorf("FORMAT.md does not show %x", b)
+			}
+		}
+		return
+	}
+	t.Error("no vector of one byte")
 }
