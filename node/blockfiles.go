@@ -33,19 +33,26 @@ func digestOf(c cid.Cid) (d digest, ok bool) {
 type blockFiles struct {
 	root  string
 	shard flatfs.ShardFunc
+	names *base32.Encoding
 }
 
 func newBlockFiles(root string) blockFiles {
-	return blockFiles{root: filepath.Clean(root), shard: flatfs.IPFS_DEF_SHARD.Func()}
+	return blockFiles{
+		root:  filepath.Clean(root),
+		shard: flatfs.IPFS_DEF_SHARD.Func(),
+		names: base32.StdEncoding.WithPadding(base32.NoPadding),
+	}
 }
 
-// path is where flatfs keeps the block: the multihash in base32, in a folder
-// that is named by its last but one two letters.
+// path is where flatfs keeps the block: a file named by the multihash in
+// base32, in a folder named by the last letters of that but one.
 func (b blockFiles) path(d digest) string {
 	var mh [2 + len(d)]byte
 	mh[0], mh[1] = multihash.SHA2_256, byte(len(d))
 	copy(mh[2:], d[:])
-	key := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(mh[:])
+	var name [(len(mh)*8 + 4) / 5]byte
+	b.names.Encode(name[:], mh[:])
+	key := string(name[:])
 	return b.root + "/" + b.shard(key) + "/" + key + ".data"
 }
 

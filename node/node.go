@@ -60,7 +60,8 @@ type Options struct {
 	// Listen holds the multiaddrs to listen on; empty: one TCP port of
 	// loopback that the system picks.
 	Listen []string
-	// StorageMax is how many bytes the blocks may take; 0: as many as fit.
+	// StorageMax is how many bytes the repo may take, about 4 MiB of which are
+	// its folders; 0: as many as fit.
 	StorageMax int64
 	// CacheBytes bounds the cache of hot blocks; 0: 32 MiB, negative: none.
 	CacheBytes int64

@@ -60,11 +60,29 @@ func initRepo(dir string) (string, error) {
 	if err := fsrepo.Init(dir, cfg); err != nil {
 		return "", err
 	}
-	// flatfs would write its layout file at the first start and not sync it.
-	if err := flatfs.Create(filepath.Join(dir, blocksDir), flatfs.IPFS_DEF_SHARD); err != nil {
+	if err := makeBlocksDir(filepath.Join(dir, blocksDir)); err != nil {
 		return "", err
 	}
-	return id.PeerID, syncTree(dir)
+	return id.PeerID, syncAll(dir)
+}
+
+// makeBlocksDir makes the folder of flatfs with all its shards, durably.
+// flatfs makes a shard when the first block of it comes, and a second block
+// that comes at that moment does not wait until the shard is durable; nor does
+// it sync the file that describes its layout.
+func makeBlocksDir(dir string) error {
+	if err := flatfs.Create(dir, flatfs.IPFS_DEF_SHARD); err != nil {
+		return err
+	}
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	for _, a := range letters {
+		for _, b := range letters {
+			if err := os.Mkdir(filepath.Join(dir, string([]rune{a, b})), 0o700); err != nil {
+				return err
+			}
+		}
+	}
+	return syncAll(dir)
 }
 
 // quiet turns off all that reaches out or listens by itself: the node talks
@@ -152,16 +170,21 @@ func lockDir(dir string) (io.Closer, error) {
 	return f, nil
 }
 
-// syncTree makes a folder, all that is in it, and its name in its parent
-// durable.
-func syncTree(dir string) error {
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
+// syncAll makes a folder, the files in it, and its name in its parent durable.
+func syncAll(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		if err := syncPath(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
-		return syncPath(path)
-	})
-	if err != nil {
+	}
+	if err := syncPath(dir); err != nil {
 		return err
 	}
 	return syncPath(filepath.Dir(dir))
