@@ -1,6 +1,9 @@
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // An Action is what a request wants to do with a station or a segment of it.
 type Action string
@@ -63,4 +66,4 @@ func (d Decision) Action() Action { return d.action }
 func (d Decision) Reason() string { return d.reason }
 
 // Policies are the ids of the Cedar policies that determined the decision.
-func (d Decision) Policies() []string { return d.policies }
+func (d Decision) Policies() []string { return slices.Clone(d.policies) }

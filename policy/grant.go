@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/musenai/musen/policy/cat"
 )
 
 // A Grant is what a verified credential says its bearer may do. It is
@@ -25,7 +27,25 @@ type credential struct {
 	everywhere bool
 	actions    actionSet
 	epoch      uint64
-	bounds     *bounds // links only
+	link       cat.Claims // links only
+}
+
+// credentialSize is the memory of a credential and its place in a cache, in
+// bytes, without what it refers to.
+const credentialSize = 512
+
+// weight is about how much memory c takes, in bytes.
+func (c *credential) weight() uint32 {
+	n := credentialSize + len(c.id) + len(c.subject) + len(c.link.Issuer) + len(c.link.ID)
+	for _, list := range [][]string{c.stations, c.link.Methods, c.link.Audience} {
+		for _, s := range list {
+			n += 16 + len(s)
+		}
+	}
+	for _, m := range c.link.Paths {
+		n += 24 + len(m.Value)
+	}
+	return uint32(n)
 }
 
 // The kinds of a Grant.

@@ -2,8 +2,18 @@ package policy
 
 import (
 	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"math"
+	"slices"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/musenai/musen/policy/cat"
 )
 
 // IssuerOptions are what an Issuer signs with.
@@ -20,36 +30,207 @@ type IssuerOptions struct {
 
 // An Issuer makes tokens and links. It is safe for concurrent use if its Rand
 // is.
-type Issuer struct{ o IssuerOptions }
+type Issuer struct {
+	o      IssuerOptions
+	signer jose.Signer
+	links  *cat.Signer
+}
 
-// NewIssuer makes an Issuer. It refuses a key or a secret that is too weak.
-func NewIssuer(o IssuerOptions) (*Issuer, error) { return &Issuer{o}, nil }
+// NewIssuer makes an Issuer. It refuses a key or a secret that NewVerifier
+// refuses.
+func NewIssuer(o IssuerOptions) (*Issuer, error) {
+	if o.Issuer == "" || o.Audience == "" || o.Now == nil || o.Rand == nil {
+		return nil, errors.New("make an issuer: issuer, audience, clock and randomness must be given")
+	}
+	if len(o.Key) != ed25519.PrivateKeySize {
+		return nil, errors.New("make an issuer: want a whole Ed25519 key")
+	}
+	if _, err := signingKeys([]PublicKey{{o.KeyID, o.Key.Public()}}); err != nil {
+		return nil, fmt.Errorf("make an issuer: %w", err)
+	}
+	if _, err := linkKeys([]LinkKey{{o.LinkKeyID, o.LinkSecret}}); err != nil {
+		return nil, fmt.Errorf("make an issuer: %w", err)
+	}
+	header := (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", o.KeyID)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: o.Key}, header)
+	if err != nil {
+		return nil, fmt.Errorf("make an issuer: %w", err)
+	}
+	links, err := cat.NewSigner(o.LinkKeyID, o.LinkSecret)
+	if err != nil {
+		return nil, fmt.Errorf("make an issuer: %w", err)
+	}
+	return &Issuer{o, signer, links}, nil
+}
 
 // A TokenRequest says what a token is to grant.
 type TokenRequest struct {
+	// Subject is who will bear the token. Policy takes those that begin with
+	// "service:" for services, with "host:" for hosts, and others for users.
 	Subject  string
-	Stations []string // ids; empty: all stations
+	Stations []string // ids; empty: all stations, and the node itself
 	Actions  []Action
-	TTL      time.Duration
+	TTL      time.Duration // at most MaxTTL of whoever verifies it
 }
+
+// tokenClaims are the claims of a token as they are spelled.
+type tokenClaims struct {
+	Issuer    string   `json:"iss"`
+	Subject   string   `json:"sub"`
+	Audience  string   `json:"aud"`
+	ID        string   `json:"jti"`
+	Issued    int64    `json:"iat"`
+	NotBefore int64    `json:"nbf"`
+	Expires   int64    `json:"exp"`
+	Scope     string   `json:"scope"`
+	Stations  []string `json:"stations"`
+}
+
+// Token makes a bearer token, valid at once. The token is a secret; its jti is
+// not, and revokes it.
+func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err error) {
+	if err := r.check(); err != nil {
+		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
+	}
+	id, err := i.newID()
+	if err != nil {
+		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
+	}
+	jti = base64.RawURLEncoding.EncodeToString(id)
+	issued := i.o.Now().Truncate(time.Second)
+	expires = issued.Add(r.TTL).Truncate(time.Second)
+	raw, err = i.sign(tokenClaims{
+		Issuer: i.o.Issuer, Subject: r.Subject, Audience: i.o.Audience, ID: jti,
+		Issued: issued.Unix(), NotBefore: issued.Unix(), Expires: expires.Unix(),
+		Scope: r.scope(), Stations: r.stations(),
+	})
+	if err != nil {
+		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
+	}
+	return raw, jti, expires, nil
+}
+
+func (r TokenRequest) check() error {
+	switch {
+	case r.Subject == "" || len(r.Subject) > maxName:
+		return fmt.Errorf("subject: give 1 to %d bytes", maxName)
+	case len(r.Actions) == 0:
+		return errors.New("no action")
+	case r.TTL < time.Second:
+		return fmt.Errorf("ttl %v: want at least a second", r.TTL)
+	case slices.Contains(r.Stations, ""):
+		return errors.New("a station without an id")
+	}
+	for _, a := range r.Actions {
+		if !everyAction().has(a) {
+			return fmt.Errorf("action %.80q: unknown", string(a))
+		}
+	}
+	return nil
+}
+
+func (r TokenRequest) scope() string {
+	words := make([]string, 0, len(r.Actions))
+	for _, a := range r.Actions {
+		words = append(words, string(a))
+	}
+	return newActionSet(words).scope()
+}
+
+func (r TokenRequest) stations() []string {
+	if len(r.Stations) == 0 {
+		return []string{everyStation}
+	}
+	return r.Stations
+}
+
+// sign spells claims as a token, and refuses one that is too long to be
+// accepted.
+func (i *Issuer) sign(claims tokenClaims) (string, error) {
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("encode claims: %w", err)
+	}
+	jws, err := i.signer.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	raw, err := jws.CompactSerialize()
+	if err != nil {
+		return "", fmt.Errorf("serialize: %w", err)
+	}
+	if len(raw) > maxToken {
+		return "", fmt.Errorf("token of %d bytes, at most %d are accepted: name fewer stations", len(raw), maxToken)
+	}
+	return raw, nil
+}
+
+// newID makes a jti or a cti.
+func (i *Issuer) newID() ([]byte, error) {
+	id := make([]byte, 16)
+	if _, err := io.ReadFull(i.o.Rand, id); err != nil {
+		return nil, fmt.Errorf("make an id: %w", err)
+	}
+	return id, nil
+}
+
+// defaultLinkTTL is how long a link lives unless it is told otherwise.
+const defaultLinkTTL = 5 * time.Minute
 
 // A LinkRequest says what a link is to open.
 type LinkRequest struct {
-	Station  string // its id
-	Epoch    uint64 // of the station now
-	Path     string // exact and canonical, such as /listen/CID
-	Methods  []string
-	Subject  string // may be empty
-	TTL      time.Duration
-	Download bool // also as a file, where the station allows it
+	Station  string        // its id
+	Epoch    uint64        // of the station now
+	Path     string        // exact and canonical, such as /listen/CID
+	Methods  []string      // empty: GET and HEAD
+	Subject  string        // may be empty
+	TTL      time.Duration // 0: 5 minutes; at most MaxLinkTTL of whoever verifies it
+	Download bool          // also as a file, where the station allows it
 }
 
-// Token makes a bearer token.
-func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err error) {
-	return "", "", time.Time{}, refuse(codeMalformed, "not issued")
-}
-
-// Link makes a link.
+// Link makes a link, valid at once: a Common Access Token to be sent with
+// requests of Path.
 func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) {
-	return "", time.Time{}, refuse(codeMalformed, "not issued")
+	if r.TTL == 0 {
+		r.TTL = defaultLinkTTL
+	}
+	if len(r.Methods) == 0 {
+		r.Methods = []string{"GET", "HEAD"}
+	}
+	if err := r.check(); err != nil {
+		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
+	}
+	id, err := i.newID()
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
+	}
+	issued := i.o.Now().Truncate(time.Second)
+	claims := cat.Claims{
+		Issuer: i.o.Issuer, Subject: r.Subject, ID: id,
+		Issued: issued, Expires: issued.Add(r.TTL).Truncate(time.Second),
+		Paths: []cat.Match{{Value: r.Path}}, Methods: r.Methods,
+		Station: &cat.Station{ID: r.Station, Epoch: r.Epoch, Download: r.Download},
+	}
+	if err := claims.CheckRequest(r.Methods[0], r.Path); err != nil {
+		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
+	}
+	raw, err = i.links.Sign(claims)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
+	}
+	return raw, claims.Expires, nil
+}
+
+func (r LinkRequest) check() error {
+	switch {
+	case r.Station == "":
+		return errors.New("no station")
+	case r.Epoch > math.MaxInt64:
+		return errors.New("epoch out of range")
+	case r.TTL < time.Second:
+		return fmt.Errorf("ttl %v: want at least a second", r.TTL)
+	case len(r.Subject) > maxName:
+		return fmt.Errorf("subject: give at most %d bytes", maxName)
+	}
+	return nil
 }

@@ -2,13 +2,20 @@ package policy
 
 import (
 	"crypto"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/musenai/musen/policy/cat"
 )
 
 // Revocations answers from memory: it is asked at every use of a credential.
 type Revocations interface {
-	// Revoked reports whether the credential of that id, or every credential
-	// of subject issued at that time, was revoked.
+	// Revoked reports whether the credential of that id was revoked, or all of
+	// subject that were issued until a time which issued is not after.
 	Revoked(id, subject string, issued time.Time) bool
 	// Epoch is the epoch of the station now; false if there is no such station.
 	Epoch(station string) (uint64, bool)
@@ -40,30 +47,176 @@ type VerifierOptions struct {
 	CacheBytes  int           // memory for credentials verified before; 0: 16 MiB
 }
 
+// Defaults and limits of VerifierOptions.
+const (
+	defaultMaxTTL     = 366 * 24 * time.Hour
+	defaultMaxLinkTTL = 7 * 24 * time.Hour
+	defaultCacheBytes = 16 << 20
+	maxLeeway         = 5 * time.Minute
+)
+
 // A Verifier turns credentials into grants. It is safe for concurrent use.
-type Verifier struct{ o VerifierOptions }
+//
+// What it verified it remembers by the SHA-256 of the exact bytes, in bounded
+// memory, and asks only the clock and Revocations again. It remembers nothing
+// of what it refused.
+type Verifier struct {
+	o     VerifierOptions
+	keys  map[string]signingKey
+	links *cat.Verifier
+	known *otter.Cache[credentialKey, *credential]
+}
 
-// NewVerifier makes a Verifier. It refuses keys that are too weak, or share an
-// id.
-func NewVerifier(o VerifierOptions) (*Verifier, error) { return &Verifier{o}, nil }
+// credentialKey tells a link from a token of the same bytes.
+type credentialKey struct {
+	kind  string
+	print [sha256.Size]byte
+}
 
-// Token verifies a bearer token. Every error is a *CredentialError.
+// NewVerifier makes a Verifier. It refuses keys that are too weak, and two of
+// the same id.
+func NewVerifier(o VerifierOptions) (*Verifier, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("make a verifier: %w", err)
+	}
+	o.setDefaults()
+	keys, err := signingKeys(o.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("make a verifier: %w", err)
+	}
+	secrets, err := linkKeys(o.LinkKeys)
+	if err != nil {
+		return nil, fmt.Errorf("make a verifier: %w", err)
+	}
+	links, err := cat.NewVerifier(secrets)
+	if err != nil {
+		return nil, fmt.Errorf("make a verifier: %w", err)
+	}
+	known, err := otter.New(&otter.Options[credentialKey, *credential]{
+		MaximumWeight: uint64(o.CacheBytes),
+		Weigher:       func(_ credentialKey, c *credential) uint32 { return c.weight() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a verifier: %w", err)
+	}
+	return &Verifier{o, keys, links, known}, nil
+}
+
+func (o VerifierOptions) check() error {
+	switch {
+	case o.Issuer == "" || o.Audience == "":
+		return errors.New("issuer and audience must be told")
+	case o.Revocations == nil || o.Now == nil:
+		return errors.New("revocations and clock must be given")
+	case o.Leeway < 0 || o.Leeway > maxLeeway:
+		return fmt.Errorf("leeway %v: want 0 to %v", o.Leeway, maxLeeway)
+	case o.MaxTTL < 0 || o.MaxLinkTTL < 0 || o.CacheBytes < 0:
+		return errors.New("a limit is negative")
+	}
+	return nil
+}
+
+func (o *VerifierOptions) setDefaults() {
+	if o.MaxTTL == 0 {
+		o.MaxTTL = defaultMaxTTL
+	}
+	if o.MaxLinkTTL == 0 {
+		o.MaxLinkTTL = defaultMaxLinkTTL
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
+}
+
+// Token verifies a bearer token: a JWT (RFC 9068) signed with EdDSA or ES256.
+// Every error is a *CredentialError.
 func (v *Verifier) Token(raw string) (Grant, error) {
-	return Grant{}, refuse(codeMalformed, "not a token")
+	if len(raw) > maxToken {
+		return Grant{}, refuse(codeMalformed, "too long")
+	}
+	c, err := v.remember(kindToken, raw, v.parseToken)
+	if err != nil {
+		return Grant{}, err
+	}
+	return v.grant(c)
 }
 
-// Link verifies a link for a request of that method and canonical path. Every
-// error is a *CredentialError.
+// Link verifies a link for a request of that method and path. The path is the
+// one that is routed by, before any decoding; see cat.Claims.CheckRequest for
+// the paths that no link holds for. Every error is a *CredentialError.
 func (v *Verifier) Link(raw, method, path string) (Grant, error) {
-	return Grant{}, refuse(codeMalformed, "not a link")
+	if len(raw) > 2*cat.MaxSize {
+		return Grant{}, refuse(codeMalformed, "too long")
+	}
+	c, err := v.remember(kindLink, raw, v.parseLink)
+	if err != nil {
+		return Grant{}, err
+	}
+	g, err := v.grant(c)
+	if err != nil {
+		return Grant{}, err
+	}
+	if err := c.link.CheckRequest(method, path); err != nil {
+		return Grant{}, linkError(err)
+	}
+	return g, nil
 }
 
-// Live returns a *CredentialError once g was revoked, or station, of which g
-// is a link, has another epoch than when the link was made. It does not look
-// at the expiry of g, which never breaks a segment that plays.
+// remember parses raw unless the same bytes were parsed before.
+func (v *Verifier) remember(kind, raw string, parse func(string) (*credential, error)) (*credential, error) {
+	key := credentialKey{kind, sha256.Sum256([]byte(raw))}
+	if c, ok := v.known.GetIfPresent(key); ok {
+		return c, nil
+	}
+	c, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if v.o.Now().Before(c.expires.Add(v.o.Leeway)) {
+		v.known.Set(key, c)
+	}
+	return c, nil
+}
+
+// grant checks all that may have changed since c was parsed.
+func (v *Verifier) grant(c *credential) (Grant, error) {
+	now := v.o.Now()
+	if !now.Before(c.expires.Add(v.o.Leeway)) {
+		v.known.Invalidate(credentialKey{c.kind, c.print})
+		return Grant{}, refuse(codeExpired, "expired")
+	}
+	if soon := now.Add(v.o.Leeway); soon.Before(c.notBefore) || soon.Before(c.issued) {
+		return Grant{}, refuse(codeNotYetValid, "not yet valid")
+	}
+	if err := v.revoked(c); err != nil {
+		return Grant{}, err
+	}
+	return Grant{c}, nil
+}
+
+func (v *Verifier) revoked(c *credential) error {
+	if v.o.Revocations.Revoked(c.id, c.subject, c.issued) {
+		return refuse(codeRevoked, "revoked")
+	}
+	if c.kind != kindLink {
+		return nil
+	}
+	if epoch, ok := v.o.Revocations.Epoch(c.stations[0]); !ok || epoch != c.epoch {
+		return refuse(codeRevoked, "the station has another epoch")
+	}
+	return nil
+}
+
+// Live returns a *CredentialError once g was revoked, does not cover station,
+// or is a link of an epoch of it that is over. It does not look at the expiry
+// of g, which never breaks a segment that plays. It is cheap.
 func (v *Verifier) Live(g Grant, station string) error {
-	return refuse(codeRevoked, "revoked")
+	c := g.get()
+	switch {
+	case c.kind == kindLocal:
+		return nil
+	case c.kind == "" || !g.Covers(station):
+		return refuse(codeScope, "no grant for the station")
+	}
+	return v.revoked(c)
 }
-
-// bounds are the methods and paths that a link holds for.
-type bounds struct{}

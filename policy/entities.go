@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"math"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go"
+)
+
+// Entity types of the schema.
+const (
+	typeAction  cedar.EntityType = "Action"
+	typeNode    cedar.EntityType = "Node"
+	typeStation cedar.EntityType = "Station"
+	typeSegment cedar.EntityType = "Segment"
+	typeUser    cedar.EntityType = "User"
+	typeService cedar.EntityType = "Service"
+	typeHost    cedar.EntityType = "Host"
+	typeGuest   cedar.EntityType = "Guest"
+)
+
+// principalEntity is the bearer of c as the schema describes it.
+func principalEntity(c *credential) cedar.Entity {
+	attributes := cedar.RecordMap{
+		"actions":    textSet(c.actions.words()),
+		"stations":   stationSet(c.stations),
+		"everywhere": cedar.Boolean(c.everywhere),
+	}
+	uid := cedar.NewEntityUID(typeUser, cedar.String(c.subject))
+	switch {
+	case c.kind == kindLink:
+		uid = cedar.NewEntityUID(typeGuest, cedar.String(c.id))
+		attributes["epoch"] = long(c.epoch)
+	case c.kind == kindToken && strings.HasPrefix(c.subject, "service:"):
+		uid.Type = typeService
+	case c.kind == kindToken && strings.HasPrefix(c.subject, "host:"):
+		uid.Type = typeHost
+	}
+	return cedar.Entity{UID: uid, Attributes: cedar.NewRecord(attributes)}
+}
+
+// resourceEntities are what q is about, and what that is in. All segments of a
+// station are one here.
+func resourceEntities(q question) (cedar.EntityUID, cedar.EntityMap) {
+	node := cedar.Entity{UID: cedar.NewEntityUID(typeNode, "")}
+	if q.station == "" {
+		return node.UID, cedar.EntityMap{node.UID: node}
+	}
+	station := cedar.Entity{
+		UID:     cedar.NewEntityUID(typeStation, cedar.String(q.station)),
+		Parents: cedar.NewEntityUIDSet(node.UID),
+		Attributes: cedar.NewRecord(cedar.RecordMap{
+			"downloads": cedar.Boolean(q.downloads),
+			"epoch":     long(q.epoch),
+		}),
+	}
+	if !q.segment {
+		return station.UID, cedar.EntityMap{node.UID: node, station.UID: station}
+	}
+	segment := station
+	segment.UID = cedar.NewEntityUID(typeSegment, "")
+	segment.Parents = cedar.NewEntityUIDSet(station.UID)
+	return segment.UID, cedar.EntityMap{node.UID: node, station.UID: station, segment.UID: segment}
+}
+
+func textSet(words []string) cedar.Set {
+	values := make([]cedar.Value, 0, len(words))
+	for _, w := range words {
+		values = append(values, cedar.String(w))
+	}
+	return cedar.NewSet(values...)
+}
+
+func stationSet(ids []string) cedar.Set {
+	values := make([]cedar.Value, 0, len(ids))
+	for _, id := range ids {
+		values = append(values, cedar.NewEntityUID(typeStation, cedar.String(id)))
+	}
+	return cedar.NewSet(values...)
+}
+
+// long spells an epoch. Those that Cedar has no number for equal no link's.
+func long(epoch uint64) cedar.Long {
+	if epoch > math.MaxInt64 {
+		return -1
+	}
+	return cedar.Long(epoch)
+}

@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// signingKey is a public key with the one algorithm that it is used with.
+type signingKey struct {
+	alg jose.SignatureAlgorithm
+	key crypto.PublicKey
+}
+
+// signingKeys checks keys and holds them by id.
+func signingKeys(keys []PublicKey) (map[string]signingKey, error) {
+	held := make(map[string]signingKey, len(keys))
+	for _, k := range keys {
+		if _, twice := held[k.ID]; twice || k.ID == "" || len(k.ID) > maxKeyID {
+			return nil, fmt.Errorf("check public key %.80q: id is empty, long or given twice", k.ID)
+		}
+		alg, err := algorithm(k.Key)
+		if err != nil {
+			return nil, fmt.Errorf("check public key %q: %w", k.ID, err)
+		}
+		held[k.ID] = signingKey{alg, k.Key}
+	}
+	return held, nil
+}
+
+// maxKeyID is the longest id of a key, in bytes.
+const maxKeyID = 128
+
+func algorithm(key crypto.PublicKey) (jose.SignatureAlgorithm, error) {
+	switch k := key.(type) {
+	case ed25519.PublicKey:
+		if len(k) == ed25519.PublicKeySize {
+			return jose.EdDSA, nil
+		}
+	case *ecdsa.PublicKey:
+		if k == nil || k.Curve != elliptic.P256() {
+			break
+		}
+		if _, err := k.ECDH(); err != nil {
+			return "", fmt.Errorf("not on P-256: %w", err)
+		}
+		return jose.ES256, nil
+	}
+	return "", fmt.Errorf("%T: want a whole Ed25519 or P-256 key", key)
+}
+
+// linkKeys checks secrets and holds them by id.
+func linkKeys(keys []LinkKey) (map[string][]byte, error) {
+	held := make(map[string][]byte, len(keys))
+	for _, k := range keys {
+		if _, twice := held[k.ID]; twice || k.ID == "" || len(k.ID) > maxKeyID {
+			return nil, fmt.Errorf("check link key %.80q: id is empty, long or given twice", k.ID)
+		}
+		if err := checkSecret(k.Secret); err != nil {
+			return nil, fmt.Errorf("check link key %q: %w", k.ID, err)
+		}
+		held[k.ID] = k.Secret
+	}
+	return held, nil
+}
+
+// Least of what 32 random bytes have: the chance that they have fewer distinct
+// values is under 10^-12.
+const (
+	minSecret   = 32
+	minDistinct = 16
+)
+
+// checkSecret refuses what was not drawn at random: short secrets, repeated
+// ones, and those that stand in published examples.
+func checkSecret(secret []byte) error {
+	if len(secret) < minSecret {
+		return fmt.Errorf("secret of %d bytes, want at least %d random bytes", len(secret), minSecret)
+	}
+	distinct := make(map[byte]bool)
+	for _, b := range secret {
+		distinct[b] = true
+	}
+	if len(distinct) < minDistinct {
+		return fmt.Errorf("secret of %d distinct bytes, want random bytes", len(distinct))
+	}
+	for _, known := range publishedSecrets() {
+		if bytes.Contains(secret, known) {
+			return fmt.Errorf("secret from a published example, want random bytes")
+		}
+	}
+	return nil
+}
+
+// publishedSecrets are long enough to pass for secrets, and known to everybody:
+// the key of RFC 8392 and of CAT examples, of RFC 7515 A.1, of jwt.io, and rows
+// of the keyboard or of the alphabet.
+func publishedSecrets() [][]byte {
+	known := [][]byte{
+		[]byte("403697de87af64611c1d32a05dab0fe1fcb715a86ab435f1ec99192d79569388"),
+		[]byte("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"),
+		[]byte("a-string-secret-at-least-256-bits-long"),
+		[]byte("a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long"),
+		[]byte("your-256-bit-secret"), []byte("your-384-bit-secret"), []byte("your-512-bit-secret"),
+		[]byte("abcdefghijklmnop"), []byte("ABCDEFGHIJKLMNOP"), []byte("0123456789abcdef"),
+		[]byte("qwertyuiop"), []byte("changeme"), []byte("change-me"), []byte("change_me"),
+	}
+	if b, err := hex.DecodeString(string(known[0])); err == nil {
+		known = append(known, b)
+	}
+	var counted []byte
+	for i := range byte(32) {
+		counted = append(counted, i)
+	}
+	return append(known, counted, counted[1:])
+}

@@ -1,0 +1,59 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/musenai/musen/policy/cat"
+)
+
+// parseLink verifies everything of a link that does not change with time or
+// from request to request.
+func (v *Verifier) parseLink(raw string) (*credential, error) {
+	claims, err := v.links.Verify(raw)
+	if err != nil {
+		return nil, linkError(err)
+	}
+	if claims.Issuer != v.o.Issuer {
+		return nil, refuse(codeIssuer, "another issuer")
+	}
+	if len(claims.Audience) > 0 && !slices.Contains(claims.Audience, v.o.Audience) {
+		return nil, refuse(codeAudience, "another audience")
+	}
+	// One link has one spelling: the CWT tag, which the MAC does not cover,
+	// must be there. A link is bound to a station, a path and methods.
+	if !claims.Tagged || claims.Station == nil || claims.Station.Epoch > math.MaxInt64 || len(claims.ID) == 0 || claims.Issued.IsZero() ||
+		len(claims.Paths) == 0 || len(claims.Methods) == 0 {
+		return nil, refuse(codeMalformed, "not a link: tag, station, cti, iat, catu or catm missing")
+	}
+	c := linkCredential(claims)
+	c.print = sha256.Sum256([]byte(raw))
+	return c, checkTTL(c, v.o.MaxLinkTTL)
+}
+
+func linkCredential(claims cat.Claims) *credential {
+	actions := []string{string(Listen)}
+	if claims.Station.Download {
+		actions = append(actions, string(Download))
+	}
+	return &credential{
+		kind: kindLink, id: hex.EncodeToString(claims.ID), subject: claims.Subject,
+		issued: claims.Issued, notBefore: claims.NotBefore, expires: claims.Expires,
+		stations: []string{claims.Station.ID}, actions: newActionSet(actions),
+		epoch: claims.Station.Epoch, link: claims,
+	}
+}
+
+// linkError gives an error of the codec its code.
+func linkError(err error) error {
+	switch {
+	case errors.Is(err, cat.ErrMAC):
+		return refuse(codeSignature, "tag does not verify")
+	case errors.Is(err, cat.ErrScope):
+		return refuse(codeScope, "link is for another path or method")
+	}
+	return refuse(codeMalformed, "not a link that is understood")
+}

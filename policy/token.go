@@ -1,0 +1,235 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Bounds of a token, in bytes. They are checked before anything is decoded.
+const (
+	maxToken       = 8 << 10
+	maxTokenHeader = 1 << 10 // in base64url
+	maxName        = 256     // of an id or a subject
+)
+
+// tokenTypes are the two spellings of the media type of RFC 9068.
+func tokenTypes() []string { return []string{"at+jwt", "application/at+jwt"} }
+
+// parseToken verifies everything of a token that does not change with time.
+func (v *Verifier) parseToken(raw string) (*credential, error) {
+	if err := checkSpelling(raw); err != nil {
+		return nil, err
+	}
+	header, _, _ := strings.Cut(raw, ".")
+	key, err := v.headerKey(header)
+	if err != nil {
+		return nil, err
+	}
+	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{key.alg})
+	if err != nil {
+		return nil, refuse(codeMalformed, "not a JWS in compact form")
+	}
+	payload, err := jws.Verify(key.key)
+	if err != nil {
+		return nil, refuse(codeSignature, "signature does not verify")
+	}
+	claims, err := parseObject(payload)
+	if err != nil {
+		return nil, refuse(codeMalformed, "claims are not strict JSON")
+	}
+	c, err := v.tokenClaims(claims)
+	if err != nil {
+		return nil, err
+	}
+	c.print = sha256.Sum256([]byte(raw))
+	return c, nil
+}
+
+// checkSpelling refuses every spelling but the canonical one: three parts of
+// base64url without padding, white space or left-over bits.
+func checkSpelling(raw string) error {
+	if len(raw) > maxToken || strings.Count(raw, ".") != 2 {
+		return refuse(codeMalformed, "too long, or not of three parts")
+	}
+	for part := range strings.SplitSeq(raw, ".") {
+		if !canonicalBase64(part) {
+			return refuse(codeMalformed, "a part is not canonical base64url")
+		}
+	}
+	return nil
+}
+
+// canonicalBase64 reports whether s is the one spelling of some bytes. It does
+// not allocate.
+func canonicalBase64(s string) bool {
+	if s == "" || len(s)%4 == 1 {
+		return false
+	}
+	for i := range len(s) {
+		if base64Value(s[i]) < 0 {
+			return false
+		}
+	}
+	last := base64Value(s[len(s)-1])
+	switch len(s) % 4 {
+	case 2:
+		return last&0b1111 == 0
+	case 3:
+		return last&0b11 == 0
+	}
+	return true
+}
+
+func base64Value(c byte) int {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return int(c - 'A')
+	case 'a' <= c && c <= 'z':
+		return int(c-'a') + 26
+	case '0' <= c && c <= '9':
+		return int(c-'0') + 52
+	case c == '-':
+		return 62
+	case c == '_':
+		return 63
+	}
+	return -1
+}
+
+// headerKey reads the header and finds the key that it names among the keys
+// that are held. A header holds alg, typ and kid, and nothing else: no key or
+// address of one, and nothing critical.
+func (v *Verifier) headerKey(part string) (signingKey, error) {
+	if len(part) > maxTokenHeader {
+		return signingKey{}, refuse(codeMalformed, "header too long")
+	}
+	data, err := base64.RawURLEncoding.DecodeString(part)
+	if err != nil {
+		return signingKey{}, refuse(codeMalformed, "header is not base64url")
+	}
+	header, err := parseObject(data)
+	if err != nil {
+		return signingKey{}, refuse(codeMalformed, "header is not strict JSON")
+	}
+	kid, _ := header["kid"].(string)
+	typ, _ := header["typ"].(string)
+	if len(header) != 3 || kid == "" || !slices.Contains(tokenTypes(), typ) {
+		return signingKey{}, refuse(codeMalformed, "header is not alg, kid and typ at+jwt alone")
+	}
+	key, ok := v.keys[kid]
+	if !ok {
+		return signingKey{}, refuse(codeSignature, "unknown key")
+	}
+	if header["alg"] != string(key.alg) {
+		return signingKey{}, refuse(codeSignature, "algorithm is not the key's")
+	}
+	return key, nil
+}
+
+// tokenClaims reads claims whose signature was verified.
+func (v *Verifier) tokenClaims(m map[string]any) (*credential, error) {
+	if m["iss"] != v.o.Issuer {
+		return nil, refuse(codeIssuer, "another issuer")
+	}
+	if !hasAudience(m["aud"], v.o.Audience) {
+		return nil, refuse(codeAudience, "another audience")
+	}
+	c := &credential{kind: kindToken}
+	var ok [3]bool
+	c.id, ok[0] = name(m["jti"])
+	c.subject, ok[1] = name(m["sub"])
+	c.stations, c.everywhere, ok[2] = stations(m["stations"])
+	if ok != [3]bool{true, true, true} {
+		return nil, refuse(codeMalformed, "jti, sub or stations missing or of the wrong form")
+	}
+	scope, isText := m["scope"].(string)
+	if _, there := m["scope"]; there && !isText {
+		return nil, refuse(codeMalformed, "scope is not text")
+	}
+	c.actions = newActionSet(strings.Split(scope, " "))
+	return c, v.tokenTimes(c, m)
+}
+
+// tokenTimes reads exp, iat and nbf; only nbf may be missing.
+func (v *Verifier) tokenTimes(c *credential, m map[string]any) error {
+	var ok [3]bool
+	c.expires, ok[0] = numericDate(m["exp"])
+	c.issued, ok[1] = numericDate(m["iat"])
+	c.notBefore, ok[2] = c.issued, true
+	if nbf, there := m["nbf"]; there {
+		c.notBefore, ok[2] = numericDate(nbf)
+	}
+	if ok != [3]bool{true, true, true} {
+		return refuse(codeMalformed, "exp, iat or nbf missing or of the wrong form")
+	}
+	return checkTTL(c, v.o.MaxTTL)
+}
+
+func checkTTL(c *credential, limit time.Duration) error {
+	if ttl := c.expires.Sub(c.issued); ttl <= 0 || ttl > limit {
+		return refuse(codeMalformed, "lives longer than is allowed, or ends before it begins")
+	}
+	return nil
+}
+
+// name reads a text that stands for somebody or something.
+func name(v any) (string, bool) {
+	s, ok := v.(string)
+	return s, ok && s != "" && len(s) <= maxName
+}
+
+// numericDate reads whole seconds since 1970, in a range that cannot overflow.
+func numericDate(v any) (time.Time, bool) {
+	n, ok := v.(json.Number)
+	if !ok {
+		return time.Time{}, false
+	}
+	seconds, err := strconv.ParseUint(n.String(), 10, 64)
+	return time.Unix(int64(seconds), 0), err == nil && seconds <= math.MaxUint32
+}
+
+// hasAudience reports whether aud, one text or a list of them, has want.
+func hasAudience(aud any, want string) bool {
+	list, ok := aud.([]any)
+	if !ok {
+		return aud == want
+	}
+	texts, ok := textList(list)
+	return ok && slices.Contains(texts, want)
+}
+
+// everyStation in a stations claim stands for all stations.
+const everyStation = "*"
+
+// stations reads the ids that a token covers. No claim covers none.
+func stations(v any) (ids []string, everywhere, ok bool) {
+	if v == nil {
+		return nil, false, true
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return nil, false, false
+	}
+	ids, ok = textList(list)
+	return ids, slices.Contains(ids, everyStation), ok
+}
+
+func textList(list []any) ([]string, bool) {
+	texts := make([]string, 0, len(list))
+	for _, v := range list {
+		s, ok := v.(string)
+		if !ok {
+			return nil, false
+		}
+		texts = append(texts, s)
+	}
+	return texts, true
+}
