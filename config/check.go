@@ -1,0 +1,190 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxSocketPath is the longest path that a unix socket can have on every system
+// that the program runs on.
+const maxSocketPath = 103
+
+// Check refuses what is unsafe or cannot work: listeners that others can reach
+// without TLS, limits that limit nothing, times beyond reason. It reports all
+// that is wrong at once and opens no file.
+func (c Config) Check() error {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(key+": "+format, args...))
+	}
+	c.checkPublic(fault)
+	c.checkLocal(fault)
+	c.checkRest(fault)
+	for _, l := range c.limits() {
+		if l.value < l.least || l.value > l.most {
+			fault(l.key, "%s is not between %s and %s", l.show(l.value), l.show(l.least), l.show(l.most))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+type faultFunc func(key, format string, args ...any)
+
+func (c Config) checkPublic(fault faultFunc) {
+	p := c.Public
+	loopback, err := isLoopback(p.Address)
+	switch {
+	case err != nil:
+		fault("public.address", "%w", err)
+	case (p.TLSCert == "") != (p.TLSKey == ""):
+		fault("public.tls_cert", "set it together with public.tls_key, or neither")
+	case !loopback && p.TLSCert == "" && len(p.TrustedProxies) == 0:
+		fault("public.address", "others can reach %q, and audio may not leave without TLS: set public.tls_cert and public.tls_key, or name your reverse proxy in public.trusted_proxies, or listen on 127.0.0.1", p.Address)
+	}
+	for _, n := range p.TrustedProxies {
+		if n.Bits() == 0 {
+			fault("public.trusted_proxies", "%s is everybody: name the addresses of your proxies", n)
+		}
+	}
+	if p.BaseURL != "" {
+		if err := checkBaseURL(p.BaseURL); err != nil {
+			fault("public.base_url", "%w", err)
+		}
+	}
+	if p.MaxStreamsPerSubject > p.MaxStreams {
+		fault("public.max_streams_per_subject", "%d is more than public.max_streams, %d", p.MaxStreamsPerSubject, p.MaxStreams)
+	}
+}
+
+func checkBaseURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%.80q is not like \"https://radio.example\"", s)
+	case u.User != nil:
+		return errors.New("it must not hold a user or a password")
+	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
+		return fmt.Errorf("%.80q: leave out what follows the path", s)
+	case u.Scheme == "http" && !isLoopbackHost(u.Hostname()):
+		return fmt.Errorf("%.80q: links that others use must begin with https://", s)
+	}
+	return nil
+}
+
+// checkLocal is about the listeners that only this machine may reach.
+func (c Config) checkLocal(fault faultFunc) {
+	if c.Admin.Socket == "" {
+		fault("admin.socket", "it must be set: the commands talk to the node through it")
+	}
+	if n := len(c.Admin.Socket); n > maxSocketPath {
+		fault("admin.socket", "its path of %d bytes is longer than the %d that a socket may have: set a shorter one, like \"/run/musen/admin.sock\"", n, maxSocketPath)
+	}
+	for _, l := range []struct{ key, address string }{{"admin.address", c.Admin.Address}, {"metrics.address", c.Metrics.Address}} {
+		if l.address == "" {
+			continue
+		}
+		loopback, err := isLoopback(l.address)
+		switch {
+		case err != nil:
+			fault(l.key, "%w", err)
+		case !loopback:
+			fault(l.key, "others can reach %q: listen on 127.0.0.1 and let a proxy with its own access control stand in front", l.address)
+		}
+	}
+	addresses := []string{c.Public.Address, c.Admin.Address, c.Metrics.Address}
+	for i, a := range addresses {
+		if a != "" && !strings.HasSuffix(a, ":0") && slices.Contains(addresses[:i], a) {
+			fault("public.address", "two listeners cannot share %q", a)
+		}
+	}
+}
+
+func (c Config) checkRest(fault faultFunc) {
+	if len(c.Node.Listen) == 0 {
+		fault("node.listen", "name at least one address, like \"/ip4/127.0.0.1/tcp/0\"")
+	}
+	for _, a := range c.Node.Listen {
+		if !strings.HasPrefix(a, "/") {
+			fault("node.listen", "%.80q is not a multiaddress like \"/ip4/127.0.0.1/tcp/4001\"", a)
+		}
+	}
+	switch k := c.Keyring; {
+	case k.PassphraseFile == "" && k.IdentityFile == "":
+		fault("keyring.identity_file", "set it, or keyring.passphrase_file: without one the keyring cannot be opened; musen init makes one")
+	case k.PassphraseFile != "" && k.IdentityFile != "":
+		fault("keyring.identity_file", "set it or keyring.passphrase_file, not both")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		fault("log.level", "%.40q is not debug, info, warn or error", c.Log.Level)
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
+		fault("log.format", "%.40q is not text or json", c.Log.Format)
+	}
+	if u, h := c.Public.MaxURL, c.Public.MaxHeaderBytes; u > h {
+		fault("public.max_url", "%s is more than public.max_header_bytes, %s", u, h)
+	}
+}
+
+// A limit bounds one number.
+type limit struct {
+	key                string
+	value, least, most int64
+	show               func(int64) string
+}
+
+func (c Config) limits() []limit {
+	const day = 24 * time.Hour
+	count := func(key string, v, least, most int) limit {
+		return limit{key, int64(v), int64(least), int64(most), func(n int64) string { return strconv.FormatInt(n, 10) }}
+	}
+	size := func(key string, v, least, most Size) limit {
+		return limit{key, int64(v), int64(least), int64(most), func(n int64) string { return Size(n).String() }}
+	}
+	span := func(key string, v, least, most time.Duration) limit {
+		return limit{key, int64(v), int64(least), int64(most), func(n int64) string { return shortDuration(time.Duration(n)) }}
+	}
+	return []limit{
+		span("shutdown_timeout", c.ShutdownTimeout, 100*time.Millisecond, 30*time.Second),
+		span("recheck_interval", c.RecheckInterval, 50*time.Millisecond, time.Minute),
+		count("public.max_streams", c.Public.MaxStreams, 1, 1<<20),
+		count("public.max_streams_per_subject", c.Public.MaxStreamsPerSubject, 1, 1<<20),
+		span("public.read_header_timeout", c.Public.ReadHeaderTimeout, 100*time.Millisecond, 5*time.Minute),
+		span("public.idle_timeout", c.Public.IdleTimeout, time.Second, time.Hour),
+		span("public.write_stall", c.Public.WriteStall, 100*time.Millisecond, time.Hour),
+		size("public.max_header_bytes", c.Public.MaxHeaderBytes, 1<<10, 1<<20),
+		size("public.max_url", c.Public.MaxURL, 256, 64<<10),
+		size("admin.max_segment", c.Admin.MaxSegment, 1, 1<<40),
+		size("node.storage_max", c.Node.StorageMax, 0, 1<<60),
+		size("node.block_cache", c.Node.BlockCache, 0, 1<<40),
+		span("node.fetch_timeout", c.Node.FetchTimeout, 100*time.Millisecond, 5*time.Minute),
+		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),
+		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
+	}
+}
+
+// isLoopback reports whether only this machine can reach a listener on address.
+func isLoopback(address string) (bool, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("%.80q is not like \"127.0.0.1:8420\"", address)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return false, fmt.Errorf("%.80q has no port from 0 to 65535", address)
+	}
+	return isLoopbackHost(host), nil
+}
+
+func isLoopbackHost(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}

@@ -1,0 +1,160 @@
+// Package config is what an operator may set: one struct whose comments are
+// the manual, its defaults, where values come from, and what is refused.
+//
+// Values come from flags, before the environment, before the file config.toml,
+// before the defaults. An unknown name, a wrong type or an unsafe value is an
+// error that names it; nothing is ignored. There are no secrets in it, only
+// paths of files that hold them; it does not open these files and does not know
+// what they are for, nor any other package of the program.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is all that can be set. In config.toml the settings are grouped in
+// sections; in the environment public.max_streams is MUSEN_PUBLIC_MAX_STREAMS.
+// Paths that are not absolute are relative to the home folder. Sizes are
+// written like "32MiB" or "500MB", times like "5m" or "1h30m".
+type Config struct {
+	// How long streams and adds may take to finish after the node was told to
+	// stop. What is not done by then is cut.
+	ShutdownTimeout time.Duration `koanf:"shutdown_timeout"`
+	// How often a running stream asks again whether its listener may still
+	// listen: a revocation bites within this time.
+	RecheckInterval time.Duration `koanf:"recheck_interval"`
+
+	// The listener for the public: audio for those with a credential, and
+	// ciphertext for other IPFS peers.
+	Public Public `koanf:"public"`
+	// The listener for operators: the API that the commands use.
+	Admin Admin `koanf:"admin"`
+	// The listener for Prometheus.
+	Metrics Metrics `koanf:"metrics"`
+	// The IPFS node.
+	Node Node `koanf:"node"`
+	// The keys at rest.
+	Keyring Keyring `koanf:"keyring"`
+	// Who may do what, and for how long a credential lasts.
+	Policy Policy `koanf:"policy"`
+	// What the node writes to stderr.
+	Log Log `koanf:"log"`
+
+	origins map[string]string // key: where its value came from
+}
+
+// Public is the section [public].
+type Public struct {
+	// Host and port to listen on; port 0 picks a free one. An address that
+	// others can reach needs tls_cert and tls_key, or trusted_proxies.
+	Address string `koanf:"address"`
+	// File of the TLS certificate chain, PEM.
+	TLSCert string `koanf:"tls_cert" file:"path"`
+	// File of the private key of the certificate, PEM.
+	TLSKey string `koanf:"tls_key" file:"secret"`
+	// Networks of the reverse proxies that end TLS in front of the node, like
+	// "10.0.0.7" or "10.0.0.0/24". Only what they say of the listener's address
+	// and protocol is believed, and only they may connect without TLS.
+	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
+	// What printed links begin with, like "https://radio.example". Empty: the
+	// address that the node listens on.
+	BaseURL string `koanf:"base_url"`
+	// How many responses with audio may run at once.
+	MaxStreams int `koanf:"max_streams"`
+	// How many of them one subject may have.
+	MaxStreamsPerSubject int `koanf:"max_streams_per_subject"`
+	// How long a client may take to send the headers of a request.
+	ReadHeaderTimeout time.Duration `koanf:"read_header_timeout"`
+	// How long a connection may rest between two requests.
+	IdleTimeout time.Duration `koanf:"idle_timeout"`
+	// How long a client may take nothing of a response before it is cut off.
+	WriteStall time.Duration `koanf:"write_stall"`
+	// The most bytes that the headers of a request may have.
+	MaxHeaderBytes Size `koanf:"max_header_bytes"`
+	// The most bytes that the URL of a request may have.
+	MaxURL Size `koanf:"max_url"`
+}
+
+// Admin is the section [admin].
+type Admin struct {
+	// Unix socket that the commands talk to. Who can open it is the operator.
+	Socket string `koanf:"socket" file:"path"`
+	// Host and port to listen on besides, on this machine only. Empty: the
+	// socket alone.
+	Address string `koanf:"address"`
+	// The most bytes of audio that one segment may have.
+	MaxSegment Size `koanf:"max_segment"`
+}
+
+// Metrics is the section [metrics].
+type Metrics struct {
+	// Host and port to listen on, on this machine only. Empty: off.
+	Address string `koanf:"address"`
+}
+
+// Node is the section [node].
+type Node struct {
+	// Multiaddresses to listen on for IPFS peers. Only enrolled peers are
+	// admitted.
+	Listen []string `koanf:"listen"`
+	// The most disk that blocks may take. "0B": what the disk has.
+	StorageMax Size `koanf:"storage_max"`
+	// Memory for blocks that are read often. "0B": none.
+	BlockCache Size `koanf:"block_cache"`
+	// How long to look for a block among the peers.
+	FetchTimeout time.Duration `koanf:"fetch_timeout"`
+}
+
+// Keyring is the section [keyring]. Exactly one of the two must be set.
+type Keyring struct {
+	// File whose first line is the passphrase of the keyring, mode 0600.
+	PassphraseFile string `koanf:"passphrase_file" file:"secret"`
+	// File of the age identity that opens the keyring, mode 0600.
+	IdentityFile string `koanf:"identity_file" file:"secret"`
+}
+
+// Policy is the section [policy].
+type Policy struct {
+	// File of Cedar policies in place of the built-in ones.
+	File string `koanf:"file" file:"path"`
+	// How long a printed link works, unless it is asked for otherwise.
+	LinkTTL time.Duration `koanf:"link_ttl"`
+	// The longest time that a token may be issued for.
+	MaxTokenTTL time.Duration `koanf:"max_token_ttl"`
+}
+
+// Log is the section [log].
+type Log struct {
+	// The least that is written: debug, info, warn or error.
+	Level string `koanf:"level"`
+	// text for people, json for machines.
+	Format string `koanf:"format"`
+}
+
+// Default is the configuration where nothing was set. It lacks what unlocks
+// the keyring, so it does not pass Check.
+func Default() Config {
+	return Config{
+		ShutdownTimeout: 8 * time.Second,
+		RecheckInterval: 2 * time.Second,
+		Public: Public{
+			Address:              "127.0.0.1:8420",
+			MaxStreams:           512,
+			MaxStreamsPerSubject: 16,
+			ReadHeaderTimeout:    10 * time.Second,
+			IdleTimeout:          time.Minute,
+			WriteStall:           30 * time.Second,
+			MaxHeaderBytes:       16 << 10,
+			MaxURL:               4 << 10,
+		},
+		Admin: Admin{Socket: "admin.sock", MaxSegment: 4 << 30},
+		Node: Node{
+			Listen:       []string{"/ip4/127.0.0.1/tcp/0"},
+			BlockCache:   32 << 20,
+			FetchTimeout: 20 * time.Second,
+		},
+		Policy: Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
+		Log:    Log{Level: "info", Format: "text"},
+	}
+}
