@@ -85,6 +85,11 @@ func Open(ctx context.Context, path string, o Options) (*Catalog, error) {
 	return c, nil
 }
 
+// damaged says what to do about a database that is.
+func damaged(cause error) error {
+	return fmt.Errorf("the catalogue is damaged: keep a copy of it, then restore a backup: %w", cause)
+}
+
 func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) (*Catalog, error) {
 	c := &Catalog{store: s, reads: reads, box: box{cipher: o.Cipher, mac: o.LookupMAC}, now: o.Now}
 	if err := c.loadStations(ctx); err != nil {

@@ -1,10 +1,13 @@
 package catalog
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -78,13 +81,38 @@ type segmentRow struct {
 	AIGenerated bool   `bun:"ai_generated"`
 	PublishAt   int64  `bun:"publish_at"`
 	ExpiresAt   int64  `bun:"expires_at"`
+	MAC         []byte `bun:"mac"`
 
 	KeyGeneration int64  `bun:"key_generation,scanonly"`
 	WrappedKey    []byte `bun:"wrapped_key,scanonly"`
 }
 
-// segment decodes a row that is no longer pending.
+// content spells every column but the MAC, so that no two rows read alike.
+func (r *segmentRow) content() string {
+	var b []byte
+	for _, n := range []int64{
+		int64(r.State), r.Created, r.Codec, r.Duration, r.Size, r.SealedSize, r.PublishAt, r.ExpiresAt,
+	} {
+		b = binary.AppendVarint(b, n)
+	}
+	b = strconv.AppendBool(b, r.AIGenerated)
+	for _, s := range [][]byte{
+		[]byte(r.ID), []byte(r.Station), r.Multihash, r.Leaves, r.Fingerprint, r.Title, r.Artist, []byte(r.MediaType),
+	} {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	return string(b)
+}
+
+// sign makes later damage of the row's columns known.
+func (r *segmentRow) sign(b box) { r.MAC = b.lookup("segment row", r.content()) }
+
+// segment decodes a row that is no longer pending, and refuses a damaged one.
 func (r *segmentRow) segment(b box) (musen.Segment, error) {
+	if !hmac.Equal(r.MAC, b.lookup("segment row", r.content())) {
+		return musen.Segment{}, damaged(fmt.Errorf("row of segment %q was changed", r.ID))
+	}
 	s, err := r.decode()
 	if err == nil && s.State != musen.Removed {
 		if s.Title, err = b.open(cell{"segments", r.ID, "title"}, r.Title); err == nil {

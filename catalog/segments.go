@@ -34,10 +34,10 @@ type blockRow struct {
 func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
 	r := segmentRow{
 		ID: s.ID, Station: s.Station, State: pending, Created: micros(s.Created),
-		Leaves: []byte{}, Title: []byte{}, Artist: []byte{},
+		Leaves: []byte{}, Title: []byte{}, Artist: []byte{}, MAC: []byte{},
 	}
 	k := keyRow{Segment: s.ID, Generation: int64(s.Key.Generation), Ciphertext: s.Key.Ciphertext}
-	err := c.checkBegin(s)
+	err := checkBegin(s)
 	if err == nil {
 		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
 			if err := stationThere(ctx, tx, s.Station); err != nil {
@@ -59,7 +59,7 @@ func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
 	return c.failed(err, "begin segment %q", s.ID)
 }
 
-func (c *Catalog) checkBegin(s musen.Segment) error {
+func checkBegin(s musen.Segment) error {
 	if !musen.IsID(s.ID) || len(s.Key.Ciphertext) == 0 {
 		return fmt.Errorf("a segment needs an id and a wrapped key: %w", musen.ErrInvalid)
 	}
@@ -86,9 +86,8 @@ func (c *Catalog) Commit(ctx context.Context, s musen.Segment, fingerprint []byt
 			if err := checkCommit(ctx, tx, r); err != nil {
 				return err
 			}
-			res, err := tx.NewUpdate().Model(r).ExcludeColumn("id", "station", "created").
-				Where("id = ? AND station = ? AND state = ?", r.ID, r.Station, pending).Exec(ctx)
-			if err := oneRow(res, err); err != nil {
+			r.sign(c.box)
+			if _, err := tx.NewUpdate().Model(r).WherePK().Exec(ctx); err != nil {
 				return err
 			}
 			return insertBlocks(ctx, tx, blocks)
@@ -121,7 +120,20 @@ func (c *Catalog) commitRow(s musen.Segment, fingerprint []byte) (*segmentRow, e
 	return r, err
 }
 
+// checkCommit says whether an intent may become r, and takes over from Begin
+// what stays.
 func checkCommit(ctx context.Context, tx bun.Tx, r *segmentRow) error {
+	intent := segmentRow{ID: r.ID}
+	err := tx.NewSelect().Model(&intent).WherePK().Where("station = ? AND state <> ?", r.Station, removed).Scan(ctx)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return musen.ErrNotFound
+	case err != nil:
+		return err
+	case intent.State != pending:
+		return fmt.Errorf("it was committed before: %w", musen.ErrInvalid)
+	}
+	r.Created = intent.Created
 	if r.Fingerprint != nil {
 		same, err := tx.NewSelect().Model((*segmentRow)(nil)).
 			Where("station = ? AND fingerprint = ?", r.Station, r.Fingerprint).Exists(ctx)
@@ -284,18 +296,26 @@ func (c *Catalog) Segments(ctx context.Context, station, cursor string, limit in
 func (c *Catalog) Remove(ctx context.Context, segment string) error {
 	err := c.writer.write(ctx, change{
 		wipes: true,
-		apply: func(ctx context.Context, tx bun.Tx) error { return bury(ctx, tx, segment) },
+		apply: func(ctx context.Context, tx bun.Tx) error { return bury(ctx, tx, c.box, segment) },
 		done:  func() { c.version.Add(1) },
 	})
 	return c.failed(err, "remove segment %q", segment)
 }
 
-func bury(ctx context.Context, tx bun.Tx, segment string) error {
-	empty := []byte{}
-	res, err := tx.NewUpdate().Model((*segmentRow)(nil)).
-		Set("state = ?, title = ?, artist = ?, leaves = ?, fingerprint = NULL", removed, empty, empty, empty).
-		Where("id = ? AND state NOT IN (?, ?)", segment, pending, removed).Exec(ctx)
-	if err := oneRow(res, err); err != nil {
+// bury makes a tombstone of a segment.
+func bury(ctx context.Context, tx bun.Tx, b box, segment string) error {
+	r := &segmentRow{ID: segment}
+	err := tx.NewSelect().Model(r).WherePK().Where("state NOT IN (?, ?)", pending, removed).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return musen.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	r.State, r.Fingerprint = removed, nil
+	r.Title, r.Artist, r.Leaves = []byte{}, []byte{}, []byte{}
+	r.sign(b)
+	if _, err := tx.NewUpdate().Model(r).WherePK().Exec(ctx); err != nil {
 		return err
 	}
 	if _, err := tx.NewDelete().Model((*blockRow)(nil)).Where("segment = ?", segment).Exec(ctx); err != nil {

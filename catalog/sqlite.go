@@ -160,28 +160,44 @@ func (s *sqliteStore) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sources := m.ListSources()
-	newest := sources[len(sources)-1].Version
-	var version int64
-	if err := s.writes.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version > newest {
-		return fmt.Errorf("a newer program wrote it (version %d, this program knows up to %d): use that program", version, newest)
-	}
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	if _, err := m.Up(ctx); err != nil {
-		return fmt.Errorf("bring it to version %d: %w", newest, err)
-	}
-	if _, err := s.writes.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", newest)); err != nil {
+	if err := s.migrate(ctx, m); err != nil {
 		return err
 	}
 	if err := syncFolder(filepath.Dir(s.path)); err != nil {
 		return err
 	}
 	return s.wipe(ctx) // what a crash kept from being wiped
+}
+
+// migrate brings the tables to the newest version that m knows.
+func (s *sqliteStore) migrate(ctx context.Context, m *goose.Provider) error {
+	sources := m.ListSources()
+	newest := sources[len(sources)-1].Version
+	var marked int64
+	if err := s.writes.QueryRowContext(ctx, "PRAGMA user_version").Scan(&marked); err != nil {
+		return err
+	}
+	reached := marked // is behind if a newer program was killed between its tables and its mark
+	if marked <= newest {
+		var err error
+		if reached, err = m.GetDBVersion(ctx); err != nil {
+			return err
+		}
+	}
+	if reached > newest {
+		return fmt.Errorf("a newer program wrote it (version %d, this program knows up to %d): use that program", reached, newest)
+	}
+	if _, err := m.Up(ctx); err != nil {
+		return fmt.Errorf("bring it to version %d: %w", newest, err)
+	}
+	if marked == newest {
+		return nil
+	}
+	_, err := s.writes.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", newest))
+	return err
 }
 
 // check reads the whole database and looks for damage.
@@ -194,10 +210,6 @@ func (s *sqliteStore) check(ctx context.Context) error {
 		return damaged(errors.New(found))
 	}
 	return nil
-}
-
-func damaged(cause error) error {
-	return fmt.Errorf("the file is damaged: keep a copy of it, then restore a backup: %w", cause)
 }
 
 func mustSub(f fs.FS, dir string) fs.FS {

@@ -45,6 +45,11 @@ type revokedSubjectRow struct {
 // maxName is the longest jti or subject that is kept, in bytes.
 const maxName = 1024
 
+const (
+	keepRevoked = 24 * time.Hour      // after a revoked credential expired; more than any leeway
+	keepTokens  = 30 * 24 * time.Hour // records of tokens that expired
+)
+
 // zeroTime is how a column says "never".
 var zeroTime = micros(time.Time{})
 
@@ -66,6 +71,7 @@ func (c *Catalog) loadRevocations(ctx context.Context) error {
 	for _, r := range tokens {
 		c.revoked.tokens.Store(r.ID, instant(r.Expires))
 	}
+	c.revoked.prune(c.now().Add(-keepRevoked))
 	for _, r := range subjects {
 		subject, err := c.box.open(cell{"revoked_subjects", string(r.SubjectMAC), "subject"}, r.Subject)
 		if err != nil {
@@ -74,6 +80,16 @@ func (c *Catalog) loadRevocations(ctx context.Context) error {
 		c.revoked.subjects.Store(subject, instant(r.Revoked))
 	}
 	return nil
+}
+
+// prune forgets revocations of what expired before that time by itself.
+func (r *revocations) prune(before time.Time) {
+	r.tokens.Range(func(id, expires any) bool {
+		if at := expires.(time.Time); !at.IsZero() && at.Before(before) {
+			r.tokens.Delete(id)
+		}
+		return true
+	})
 }
 
 // Revoked reports whether the credential with that id, issued then to that
@@ -99,11 +115,16 @@ func (c *Catalog) Epoch(station string) (uint64, bool) {
 }
 
 // PutToken records a token that is about to be handed out. It returns
-// musen.ErrExists if that id was recorded before.
+// musen.ErrExists if that id is on record. Records of tokens that expired more
+// than 30 days ago go.
 func (c *Catalog) PutToken(ctx context.Context, t musen.Token) error {
 	r, err := c.tokenRow(t)
 	if err == nil {
 		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
+			old := micros(c.now().Add(-keepTokens))
+			if _, err := tx.NewDelete().Model((*tokenRow)(nil)).Where("expires <> ? AND expires < ?", zeroTime, old).Exec(ctx); err != nil {
+				return err
+			}
 			taken, err := tx.NewSelect().Model((*tokenRow)(nil)).Where("id = ?", r.ID).Exists(ctx)
 			if err == nil && taken {
 				err = musen.ErrExists
@@ -136,7 +157,7 @@ func checkName(what, name string) error {
 	return nil
 }
 
-// Tokens are the records of all tokens that were issued, newest first.
+// Tokens are the records of the tokens that were issued, newest first.
 func (c *Catalog) Tokens(ctx context.Context) ([]musen.Token, error) {
 	var rows []tokenRow
 	err := c.reads.NewSelect().Model(&rows).Order("issued DESC", "id").Scan(ctx)
@@ -158,7 +179,8 @@ func (c *Catalog) Tokens(ctx context.Context) ([]musen.Token, error) {
 }
 
 // RevokeToken revokes the credential with that id, also one that is not on
-// record; when it returns, Revoked says so.
+// record; when it returns, Revoked says so, until the credential has long
+// expired by itself.
 func (c *Catalog) RevokeToken(ctx context.Context, id string) error {
 	expires := zeroTime
 	err := checkName("token id", id)
@@ -168,13 +190,21 @@ func (c *Catalog) RevokeToken(ctx context.Context, id string) error {
 				expires, err = c.revokeToken(ctx, tx, id)
 				return err
 			},
-			done: func() { c.revoked.tokens.Store(id, instant(expires)) },
+			done: func() {
+				c.revoked.tokens.LoadOrStore(id, instant(expires))
+				c.revoked.prune(c.now().Add(-keepRevoked))
+			},
 		})
 	}
 	return c.failed(err, "revoke token %.80q", id)
 }
 
 func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expires int64, err error) {
+	old := micros(c.now().Add(-keepRevoked))
+	_, err = tx.NewDelete().Model((*revokedTokenRow)(nil)).Where("expires <> ? AND expires < ?", zeroTime, old).Exec(ctx)
+	if err != nil {
+		return 0, err
+	}
 	t := tokenRow{ID: id, Expires: zeroTime}
 	err = tx.NewSelect().Model(&t).WherePK().Scan(ctx)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -193,7 +223,6 @@ func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expire
 // second; when it returns, Revoked says so. What is issued later is good.
 func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
 	var at time.Time
-	mac := c.box.lookup("subject", subject)
 	err := checkName("subject", subject)
 	if err == nil {
 		err = c.writer.write(ctx, change{
@@ -204,7 +233,7 @@ func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
 			done: func() { c.revoked.subjects.Store(subject, at) },
 		})
 	}
-	return c.failed(err, "revoke subject %x", mac[:min(8, len(mac))])
+	return c.failed(err, "revoke a subject")
 }
 
 func (c *Catalog) revokeSubject(ctx context.Context, tx bun.Tx, subject string, at time.Time) error {

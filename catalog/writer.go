@@ -146,6 +146,7 @@ func (w *writer) serve(batch []*request) {
 	var wipeErr error
 	if wipes {
 		wipeErr = w.store.wipe(context.Background())
+		w.stopIfFinal(wipeErr)
 	}
 	for i, r := range batch {
 		if errs[i] == nil && r.wipes && wipeErr != nil {
@@ -197,13 +198,18 @@ func attempt(ctx context.Context, tx bun.Tx, apply func(context.Context, bun.Tx)
 	return err, nil
 }
 
-// fail gives cause to every request that has no error of its own, and stops
-// all writing if cause is final.
+// fail gives cause to every request that has no error of its own.
 func (w *writer) fail(errs []error, cause error) []error {
-	if w.store.final(cause) {
-		w.broken = fmt.Errorf("the disk failed, check it and restart: %w: %w", musen.ErrUnavailable, cause)
-	}
+	w.stopIfFinal(cause)
 	return failAll(errs, cause)
+}
+
+// stopIfFinal ends all writing after an error that says that the disk cannot
+// be trusted to hold what it was given.
+func (w *writer) stopIfFinal(err error) {
+	if err != nil && w.store.final(err) {
+		w.broken = fmt.Errorf("the disk failed, check it and restart: %w: %w", musen.ErrUnavailable, err)
+	}
 }
 
 func failAll(errs []error, cause error) []error {

@@ -30,6 +30,7 @@ CREATE TABLE segments (
     ai_generated BOOLEAN  NOT NULL,
     publish_at   BIGINT   NOT NULL,
     expires_at   BIGINT   NOT NULL,
+    mac          BYTEA    NOT NULL, -- keyed, of all the above; empty: pending
     CHECK (state = 0 OR multihash IS NOT NULL)
 );
 CREATE UNIQUE INDEX segments_fingerprint ON segments (station, fingerprint) WHERE fingerprint IS NOT NULL;
