@@ -27,7 +27,7 @@ import (
 
 // factory makes a fresh, empty store. open opens the same one again, after
 // the last was closed.
-type factory func(t *testing.T) (open func(o catalog.Options) *catalog.Catalog)
+type factory func(t testing.TB) (open func(o catalog.Options) *catalog.Catalog)
 
 // suite is what every store must pass.
 func suite(t *testing.T, make factory) {
@@ -53,8 +53,7 @@ func suite(t *testing.T, make factory) {
 		"any spelling of a CID": testSpellings,
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fixture{t: t, clock: &clock{now: time.Date(2031, 5, 6, 7, 8, 9, 123456000, time.UTC)}, key: [32]byte{1}}
-			f.openStore = make(t)
+			f := newFixture(t, make)
 			f.open()
 			test(t, f)
 		})
@@ -81,10 +80,17 @@ func (c *clock) forward(d time.Duration) {
 // fixture is one store under test.
 type fixture struct {
 	*catalog.Catalog
-	t         *testing.T
+	t         testing.TB
 	openStore func(catalog.Options) *catalog.Catalog
 	clock     *clock
 	key       [32]byte
+}
+
+func newFixture(t testing.TB, make factory) *fixture {
+	return &fixture{
+		t: t, openStore: make(t), key: [32]byte{1},
+		clock: &clock{now: time.Date(2031, 5, 6, 7, 8, 9, 123456000, time.UTC)},
+	}
 }
 
 func (f *fixture) open() {
