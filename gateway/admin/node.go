@@ -126,7 +126,7 @@ func (c call) bearer(ctx context.Context, q wire.Question) (policy.Grant, error)
 }
 
 func (c call) hypothetical(ctx context.Context, q wire.Question) (string, error) {
-	if q.Subject == "" || !isText(q.Subject) {
+	if q.Subject == "" || !isName(q.Subject) {
 		return "", errField.with("Give a token, or a subject with actions.")
 	}
 	actions, err := readActions(q.Actions)

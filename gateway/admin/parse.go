@@ -15,7 +15,8 @@ import (
 
 const (
 	maxCID  = 128  // characters
-	maxText = 1000 // bytes of a title, an artist, a name of a file, a subject
+	maxText = 1000 // bytes of a title, an artist, a name of a file, a description
+	maxName = 256  // bytes of a subject or a jti
 )
 
 // parseCID reads a CID of a segment in any of its eight spellings, and only in
@@ -72,6 +73,9 @@ func (p *parameters) text(name string) string {
 	}
 	return v
 }
+
+// isName reports whether s can be a subject or a jti; it may be empty.
+func isName(s string) bool { return len(s) <= maxName && isText(s) }
 
 // isText reports whether s is text in one line, not overly long.
 func isText(s string) bool {

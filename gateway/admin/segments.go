@@ -63,8 +63,8 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 	switch {
 	case err != nil:
 		return err
-	case !isText(req.Subject):
-		return errField.with("The subject is not one line of text of at most %d bytes.", maxText)
+	case !isName(req.Subject):
+		return errField.with("The subject is not one line of text of at most %d bytes.", maxName)
 	case in.segment.State != musen.Live:
 		return musen.ErrTakenDown
 	case req.Download && !in.station.Downloads:
@@ -78,7 +78,11 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 	if err != nil {
 		return err
 	}
-	return s.answer(c, http.StatusCreated, wire.Link{URL: s.PublicURL + path + "?CAT=" + raw, Expires: expires.UTC()})
+	url := s.PublicURL + path + "?CAT=" + raw
+	if req.Download {
+		url += "&download=1"
+	}
+	return s.answer(c, http.StatusCreated, wire.Link{URL: url, Expires: expires.UTC()})
 }
 
 // lifetime is what a caller's ttl in seconds means, 0 being usual.

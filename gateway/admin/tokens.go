@@ -13,6 +13,10 @@ import (
 	"github.com/musenai/musen/policy"
 )
 
+// maxStations is how many stations one token names: more would make it too long
+// to be sent in a header.
+const maxStations = 150
+
 func (s *Server) listTokens(c *gin.Context, _ call) error {
 	all, err := s.Tokens.Tokens(c.Request.Context())
 	if err != nil {
@@ -32,8 +36,8 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
-	if req.Subject == "" || !isText(req.Subject) {
-		return errField.with("The subject is not one line of text of 1 to %d bytes.", maxText)
+	if req.Subject == "" || !isName(req.Subject) {
+		return errField.with("The subject is not one line of text of 1 to %d bytes.", maxName)
 	}
 	ttl, err := lifetime(req.TTL, s.Limits.TokenTTL, s.Limits.MaxTokenTTL)
 	if err != nil {
@@ -70,6 +74,9 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 func (c call) stationsOf(ctx context.Context, named []string) ([]string, error) {
 	if len(named) == 0 {
 		return nil, c.require(musen.Station{})
+	}
+	if len(named) > maxStations {
+		return nil, errField.with("More than %d stations are named: name none for all.", maxStations)
 	}
 	var ids []string
 	for _, name := range named {
@@ -137,8 +144,8 @@ func (s *Server) revoke(c *gin.Context, _ call) error {
 	switch {
 	case (req.ID == "") == (req.Subject == ""):
 		return errField.with("Give either a jti or a subject.")
-	case !isText(req.ID) || !isText(req.Subject):
-		return errField.with("The jti or the subject is not one line of text of at most %d bytes.", maxText)
+	case !isName(req.ID) || !isName(req.Subject):
+		return errField.with("The jti or the subject is not one line of text of at most %d bytes.", maxName)
 	case req.ID != "":
 		err = s.Tokens.RevokeToken(ctx, req.ID)
 	default:

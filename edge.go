@@ -1,0 +1,332 @@
+package musen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+	"github.com/maypok86/otter/v2"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/seal"
+)
+
+// Directory is what an Edge looks up. Station and Version are called for every
+// request and must not touch a disk.
+type Directory interface {
+	Station(ctx context.Context, nameOrID string) (Station, error)
+	Segment(ctx context.Context, mh multihash.Multihash) (Segment, error)
+	// Version changes whenever a segment that was committed changes.
+	Version() uint64
+}
+
+// BlockReader reads sealed bytes of blocks, without checking their hashes: on
+// this path the seal is the check.
+type BlockReader interface {
+	ReadBlockAt(ctx context.Context, c cid.Cid, p []byte, off int64) (int, error)
+	// Heal checks the hash of a block, and replaces a rotten copy by a peer's.
+	Heal(ctx context.Context, c cid.Cid) error
+}
+
+// KeyReleaser gives out a data key against a decision that allows it.
+type KeyReleaser interface {
+	Release(d policy.Decision, station, segment string, w WrappedKey) ([]byte, error)
+}
+
+// Decider answers requests.
+type Decider interface {
+	Decide(g policy.Grant, a policy.Action, r policy.Resource) policy.Decision
+}
+
+// EdgeOptions are the parts of an Edge.
+type EdgeOptions struct {
+	Directory   Directory
+	Blocks      BlockReader
+	Keys        KeyReleaser
+	Policy      Decider
+	MaxSegments int // segments kept open in memory, about 1 KiB each; 0: 4096
+	Log         *slog.Logger
+}
+
+// An Edge opens sealed segments for those whom policy allows to.
+type Edge struct {
+	EdgeOptions
+	buffers seal.Buffers // shared by all streams
+	open    *otter.Cache[string, *openSegment] // by multihash
+}
+
+// openSegment is a segment that is kept at hand. Its opener exists once a key
+// was released for it, and is handed on only against a decision.
+type openSegment struct {
+	segment Segment
+	version uint64 // of the directory when segment was read
+
+	mu     sync.Mutex
+	opener *seal.Opener
+}
+
+// NewEdge makes an Edge.
+func NewEdge(o EdgeOptions) (*Edge, error) {
+	if o.MaxSegments <= 0 {
+		o.MaxSegments = 4096
+	}
+	open, err := otter.New(&otter.Options[string, *openSegment]{MaximumSize: o.MaxSegments})
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of open segments: %w", err)
+	}
+	return &Edge{EdgeOptions: o, open: open}, nil
+}
+
+// Open answers whether the bearer of g may do a with the segment that c names
+// in any of its spellings, and opens it. A grant that does not cover the
+// segment gets ErrNotFound, exactly as an unknown CID does; one that does may
+// get ErrGone or ErrTakenDown. No key is released before the decision.
+func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.Cid) (*Stream, error) {
+	held, err := e.lookUp(ctx, c.Hash())
+	if err != nil {
+		return nil, err
+	}
+	station, err := e.Directory.Station(ctx, held.segment.Station)
+	if err != nil {
+		return nil, err
+	}
+	d := e.Policy.Decide(g, a, resource(station, held.segment))
+	if err := refusal(d, held.segment); err != nil {
+		return nil, err
+	}
+	opener, err := e.opener(ctx, held, d)
+	if err != nil {
+		return nil, fmt.Errorf("open segment %s: %w", held.segment.CID, errors.Join(ErrUnavailable, err))
+	}
+	return &Stream{edge: e, held: held, station: station, decision: d, opener: opener}, nil
+}
+
+func resource(station Station, s Segment) policy.Resource {
+	return policy.Resource{
+		Station: station.ID, Downloads: station.Downloads, Epoch: station.Epoch,
+		Segment: s.ID, PublishAt: s.PublishAt, ExpiresAt: s.ExpiresAt,
+	}
+}
+
+// refusal turns a decision and a segment's state into an error, or nil.
+func refusal(d policy.Decision, s Segment) error {
+	switch {
+	case !d.Allowed() && d.Reason() == policy.ReasonExpired:
+		return ErrGone
+	case !d.Allowed():
+		return ErrNotFound
+	}
+	return stateError(s.State)
+}
+
+func stateError(s State) error {
+	switch s {
+	case Removed:
+		return ErrGone
+	case TakenDown:
+		return ErrTakenDown
+	}
+	return nil
+}
+
+// lookUp finds a segment, in memory unless something changed.
+func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (*openSegment, error) {
+	version := e.Directory.Version()
+	held, ok := e.open.GetIfPresent(string(mh))
+	if ok && held.version == version {
+		return held, nil
+	}
+	s, err := e.Directory.Segment(ctx, mh)
+	if err != nil {
+		e.open.Invalidate(string(mh))
+		return nil, err
+	}
+	fresh := &openSegment{segment: s, version: version}
+	if ok && s.State == Live {
+		held.mu.Lock()
+		fresh.opener = held.opener
+		held.mu.Unlock()
+	}
+	e.open.Set(string(mh), fresh)
+	return fresh, nil
+}
+
+// opener releases the key of a segment, or the opener made of it before,
+// against a decision.
+func (e *Edge) opener(ctx context.Context, held *openSegment, d policy.Decision) (*seal.Opener, error) {
+	s := held.segment
+	if !d.ReleasesKey(s.Station, s.ID) {
+		return nil, errors.New("the decision releases no key")
+	}
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	if held.opener != nil {
+		return held.opener, nil
+	}
+	header := make([]byte, seal.HeaderSize)
+	if _, err := e.Blocks.ReadBlockAt(ctx, s.Leaves[0], header, 0); err != nil {
+		return nil, err
+	}
+	key, err := e.Keys.Release(d, s.Station, s.ID, s.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	opener, err := e.buffers.NewOpener(header, s.SealedSize, key, seal.AssociatedData(s.Station, s.ID))
+	if err == nil {
+		held.opener = opener
+	}
+	return opener, err
+}
+
+// forgetOpener drops an opener that may be made of a rotten header.
+func (h *openSegment) forgetOpener(bad *seal.Opener) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.opener == bad {
+		h.opener = nil
+	}
+}
+
+// A Stream is a segment that was opened for one request.
+type Stream struct {
+	edge     *Edge
+	held     *openSegment
+	station  Station
+	decision policy.Decision
+	opener   *seal.Opener
+}
+
+// Segment is what the stream plays.
+func (s *Stream) Segment() Segment { return s.held.segment }
+
+// Station is the segment's station.
+func (s *Stream) Station() Station { return s.station }
+
+// Size is the length of the audio in bytes.
+func (s *Stream) Size() int64 { return s.opener.Size() }
+
+// WriteRange writes n bytes of audio from off to w. It writes nothing that the
+// seal does not vouch for, ends with an error as soon as the segment is removed
+// or taken down, and heals a rotten block if a peer has it.
+func (s *Stream) WriteRange(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
+	src := &sealedSegment{ctx: ctx, blocks: s.edge.Blocks, leaves: s.held.segment.Leaves, size: s.held.segment.SealedSize}
+	guarded := &guardedWriter{w: w, stream: s, ctx: ctx, version: s.held.version}
+	written, err := s.opener.Reader(src).WriteRange(guarded, off, n)
+	for tried := cid.Undef; err != nil; {
+		leaf := src.rotten(err)
+		if !leaf.Defined() || leaf.Equals(tried) {
+			break
+		}
+		if healErr := s.heal(ctx, leaf); healErr != nil {
+			err = errors.Join(err, healErr)
+			break
+		}
+		var more int64
+		tried = leaf
+		more, err = s.opener.Reader(src).WriteRange(guarded, off+written, n-written)
+		written += more
+	}
+	if err == nil {
+		return written, nil
+	}
+	if !guarded.refused && ctx.Err() == nil {
+		err = errors.Join(ErrUnavailable, err) // the source failed, not the listener
+	}
+	return written, fmt.Errorf("stream segment %s from byte %d: %w", s.held.segment.CID, off+written, err)
+}
+
+// heal mends a leaf that did not open. The header that every chunk depends on
+// lies in the first leaf, so that one is checked too.
+func (s *Stream) heal(ctx context.Context, leaf cid.Cid) error {
+	for _, c := range []cid.Cid{leaf, s.held.segment.Leaves[0]} {
+		if err := s.edge.Blocks.Heal(ctx, c); err != nil {
+			return err
+		}
+	}
+	s.edge.Log.Warn("mended a block that did not open", "cid", leaf.String())
+	s.held.forgetOpener(s.opener)
+	opener, err := s.edge.opener(ctx, s.held, s.decision)
+	if err == nil {
+		s.opener = opener
+	}
+	return err
+}
+
+// guardedWriter stops a stream whose segment may not be heard any more.
+type guardedWriter struct {
+	w       io.Writer
+	stream  *Stream
+	ctx     context.Context // of the request that the writer serves
+	version uint64
+	refused bool // a write failed, for whatever reason
+}
+
+func (g *guardedWriter) Write(p []byte) (n int, err error) {
+	if err = g.allowed(); err == nil {
+		n, err = g.w.Write(p)
+	}
+	g.refused = err != nil
+	return n, err
+}
+
+func (g *guardedWriter) allowed() error {
+	if err := g.ctx.Err(); err != nil {
+		return err
+	}
+	now := g.stream.edge.Directory.Version()
+	if now == g.version {
+		return nil
+	}
+	held, err := g.stream.edge.lookUp(g.ctx, g.stream.held.segment.CID.Hash())
+	if err == nil {
+		g.version, err = now, stateError(held.segment.State)
+	}
+	return err
+}
+
+// sealedSegment reads the sealed bytes of one segment for one request, leaf by
+// leaf.
+type sealedSegment struct {
+	ctx    context.Context // of the request that reads
+	blocks BlockReader
+	leaves []cid.Cid
+	size   int64
+	cut    cid.Cid // a leaf that was shorter than it must be
+}
+
+func (s *sealedSegment) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		if off >= s.size {
+			return n, io.EOF
+		}
+		leaf, at := s.leaves[off/LeafSize], off%LeafSize
+		want := int(min(int64(len(p)-n), LeafSize-at, s.size-off))
+		got, err := s.blocks.ReadBlockAt(s.ctx, leaf, p[n:n+want], at)
+		n, off = n+got, off+int64(got)
+		if got == want {
+			continue
+		}
+		if err == nil || err == io.EOF {
+			s.cut, err = leaf, io.ErrUnexpectedEOF
+		}
+		return n, fmt.Errorf("read block %s: %w", leaf, err)
+	}
+	return n, nil
+}
+
+// rotten names the leaf whose bytes an error says are wrong or cut, if it does.
+func (s *sealedSegment) rotten(err error) cid.Cid {
+	var bad *seal.ChunkError
+	if errors.As(err, &bad) {
+		return s.leaves[bad.Offset/LeafSize]
+	}
+	cut := s.cut
+	s.cut = cid.Undef
+	return cut
+}
