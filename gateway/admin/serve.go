@@ -39,9 +39,10 @@ type trustKey struct{}
 // A Server serves the admin API. It is safe for concurrent use.
 type Server struct {
 	Options
-	routes map[string]route // by method and pattern
-	engine *gin.Engine
-	cors   *http.CrossOriginProtection
+	routes  map[string]route // by method and pattern
+	engine  *gin.Engine
+	handler http.Handler
+	cors    *http.CrossOriginProtection
 
 	started time.Time
 	busy    sync.Map // idempotency keys of uploads that are under way
@@ -60,6 +61,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{Options: o, routes: map[string]route{}, cors: http.NewCrossOriginProtection(), started: o.Now()}
 	gin.SetMode(gin.ReleaseMode) // debug mode prints to standard output
 	s.engine = gin.New()
+	s.handler = s.engine
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.UseEscapedPath = true // one spelling of a path, and %2F is no separator
 	s.engine.RedirectTrailingSlash = false
@@ -82,7 +84,7 @@ func (s *Server) Serve(l net.Listener, trust Trust) error {
 		return errors.Join(err, l.Close())
 	}
 	srv := &http.Server{
-		Handler:           s.engine,
+		Handler:           s.handler,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
