@@ -99,11 +99,12 @@ func checkSecret(secret []byte) error {
 }
 
 // publishedSecrets are long enough to pass for secrets, and known to everybody:
-// the key of RFC 8392 and of CAT examples, of RFC 7515 A.1, of jwt.io, and rows
-// of the keyboard or of the alphabet.
+// the keys of RFC 8392 and of CAT examples, of the vectors in cat, of RFC 7515
+// and of jwt.io, and rows of the keyboard or of the alphabet.
 func publishedSecrets() [][]byte {
 	known := [][]byte{
 		[]byte("403697de87af64611c1d32a05dab0fe1fcb715a86ab435f1ec99192d79569388"),
+		[]byte("8f1c6a0e2b9d4735c1e8f05a7b6d3924e0a1b2c3d4e5f60718293a4b5c6d7e8f"),
 		[]byte("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"),
 		[]byte("a-string-secret-at-least-256-bits-long"),
 		[]byte("a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long"),
@@ -111,8 +112,10 @@ func publishedSecrets() [][]byte {
 		[]byte("abcdefghijklmnop"), []byte("ABCDEFGHIJKLMNOP"), []byte("0123456789abcdef"),
 		[]byte("qwertyuiop"), []byte("changeme"), []byte("change-me"), []byte("change_me"),
 	}
-	if b, err := hex.DecodeString(string(known[0])); err == nil {
-		known = append(known, b)
+	for _, text := range known[:2] {
+		if b, err := hex.DecodeString(string(text)); err == nil {
+			known = append(known, b)
+		}
 	}
 	var counted []byte
 	for i := range byte(32) {
