@@ -5,5 +5,5 @@ import "context"
 // Count is the number of live segments of all stations.
 func (c *Catalog) Count(ctx context.Context) (int, error) {
 	n, err := c.reads.NewSelect().Model((*segmentRow)(nil)).Where("state = ?", live).Count(ctx)
-	return n, c.failed(err, "count segments")
+	return int(n), c.failed(err, "count segments")
 }

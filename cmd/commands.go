@@ -1,0 +1,57 @@
+package cmd
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/ipfs/go-cid"
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/gateway/admin/client"
+)
+
+// commands are all commands of the program.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.quickstartCommand(), a.initCommand(), a.serveCommand(),
+		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(),
+		a.tokenCommand(), a.linkCommand(), a.getCommand(),
+		a.verifyCommand(), a.gcCommand(), a.statusCommand(),
+		a.policyCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
+	}
+}
+
+// api is the running node's admin API: over the socket in the home, or where
+// the configuration puts it.
+func (a *app) api() (*client.Client, error) {
+	home, err := a.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(filepath.Join(home, adminSocket)), nil
+}
+
+// args checks the number of arguments.
+func args(what string, n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < n:
+			return usageError("%s needs %s", c.CommandPath(), what)
+		case len(args) > n:
+			return usageError("%s takes only %s; %q is too much", c.CommandPath(), what, args[n])
+		}
+		return nil
+	}
+}
+
+// showHelp is what a command that only holds others does.
+func showHelp(c *cobra.Command, _ []string) error { return c.Help() }
+
+// parseCID reads a CID that a person gave.
+func parseCID(s string) (cid.Cid, error) {
+	c, err := cid.Decode(s)
+	if err != nil {
+		return cid.Undef, &failure{exit: exitUsage, code: "bad_cid", what: fmt.Sprintf("%q is not a CID", s), next: "`musen ls` lists the CIDs of the segments", cause: err}
+	}
+	return c, nil
+}

@@ -1,0 +1,139 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/musenai/musen/gateway/admin/client"
+)
+
+// Exit codes of the program. They are part of its interface: docs/operating.md
+// lists them, and scripts rely on them.
+const (
+	exitOK          = 0
+	exitFailed      = 1   // anything that has no code of its own
+	exitUsage       = 2   // the command line or the configuration is wrong
+	exitNoNode      = 3   // no node is running in this home
+	exitNotFound    = 4   // no such station, segment or token
+	exitRefused     = 5   // credentials or policy refuse it
+	exitConflict    = 6   // it exists already, or is in use
+	exitDamaged     = 7   // stored bytes or keys are not what they must be
+	exitNoSpace     = 8   // the disk is full
+	exitInterrupted = 130 // stopped by a signal
+)
+
+// A failure is an error as the user sees it: what failed, a stable code, and
+// what to do next.
+type failure struct {
+	exit   int
+	code   string
+	status int // of the HTTP answer that it came in, if any
+	what   string
+	next   string
+	cause  error
+}
+
+func (f *failure) Error() string {
+	if f.what == "" && f.cause != nil {
+		return f.cause.Error()
+	}
+	return f.what
+}
+
+func (f *failure) Unwrap() error { return f.cause }
+
+// problemBody is the part of an RFC 9457 problem that a command shows.
+type problemBody struct {
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+	Help   string `json:"help"`
+}
+
+// exitByStatus is the exit code for a refusal of the node or a gateway.
+func exitByStatus(status int) int {
+	switch status {
+	case 401, 403:
+		return exitRefused
+	case 404, 410, 451:
+		return exitNotFound
+	case 409:
+		return exitConflict
+	case 400, 413, 415, 422:
+		return exitUsage
+	case 507:
+		return exitNoSpace
+	}
+	return exitFailed
+}
+
+// usageError says that the command line cannot be carried out as it is.
+func usageError(format string, args ...any) error {
+	return &failure{exit: exitUsage, code: "usage", what: fmt.Sprintf(format, args...), next: "see `musen help` for the commands and `musen COMMAND --help` for one of them"}
+}
+
+// explain makes a failure of any error.
+func explain(err error) *failure {
+	var f *failure
+	var refused *client.Error
+	switch {
+	case errors.As(err, &f):
+		shown := *f
+		if shown.exit == 0 {
+			shown.exit = exitByStatus(f.status)
+		}
+		if err != error(f) {
+			shown.what = err.Error()
+		}
+		return &shown
+	case errors.As(err, &refused):
+		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: strings.TrimSuffix(firstOf(refused.Detail, refused.Title), "."), next: refused.Help, cause: err}
+	case errors.Is(err, client.ErrNotRunning):
+		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`; a home is made with `musen init`"}
+	case errors.Is(err, context.Canceled):
+		return &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
+	}
+	return &failure{exit: exitFailed, code: "failed", cause: err}
+}
+
+// report writes an error to w and returns the exit code.
+func report(w io.Writer, asJSON bool, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	f := explain(err)
+	if asJSON {
+		out := map[string]any{"error": map[string]string{"code": f.code, "message": f.Error(), "next": f.next}}
+		_ = json.NewEncoder(w).Encode(out)
+		return f.exit
+	}
+	fmt.Fprintf(w, "musen: %s [%s]\n", f.Error(), f.code)
+	if f.next != "" {
+		fmt.Fprintf(w, "  %s\n", f.next)
+	}
+	return f.exit
+}
+
+// withoutURL takes the address out of an error of net/http: a link's query is
+// a credential.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return fmt.Errorf("ask the gateway: %w", u.Err)
+	}
+	return err
+}
+
+func firstOf(words ...string) string {
+	for _, w := range words {
+		if w != "" {
+			return w
+		}
+	}
+	return ""
+}

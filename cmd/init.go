@@ -1,0 +1,212 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/keyring"
+	"github.com/musenai/musen/node"
+)
+
+// Names in a home.
+const (
+	configFile   = "config.toml"
+	keysDir      = "keys"
+	identityFile = "keys/identity.txt"
+	nodeDir      = "ipfs"
+	catalogFile  = "catalogue.db"
+	adminSocket  = "admin.sock"
+)
+
+// initOptions say what unlocks a new keyring: a passphrase in a file, or an
+// identity that is generated into a file, in the home unless named.
+type initOptions struct {
+	passphraseFile string
+	keyFile        string
+}
+
+// A newHome is what init made.
+type newHome struct {
+	Home   string   `json:"home"`
+	PeerID string   `json:"peer_id"`
+	Unsafe []string `json:"unsafe"` // what the operator should mend
+}
+
+func (a *app) initCommand() *cobra.Command {
+	var o initOptions
+	c := &cobra.Command{
+		Use: "init", Short: "Make a home for a node",
+		Long: `init makes the home folder: configuration, identity, IPFS repository, catalogue and
+keyring, for its owner alone. A folder that holds anything already is not touched.
+The keyring opens with the passphrase in --passphrase-file, or with a key file that
+init generates.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			home, err := a.homeDir()
+			if err != nil {
+				return err
+			}
+			made, err := initHome(home, o)
+			if err != nil {
+				return err
+			}
+			return a.printHome(made)
+		},
+	}
+	c.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "a file, mode 0600, whose first line is the keyring's passphrase")
+	c.Flags().StringVar(&o.keyFile, "key-file", "", "where the generated key file goes (default: "+identityFile+" in the home)")
+	return c
+}
+
+func (a *app) printHome(made newHome) error {
+	if a.json {
+		return a.printJSON(made)
+	}
+	fmt.Fprintf(a.stdout, "made a home in %s\npeer ID %s\n", made.Home, made.PeerID)
+	for _, line := range made.Unsafe {
+		fmt.Fprintf(a.stdout, "still unsafe: %s\n", line)
+	}
+	fmt.Fprintln(a.stdout, "\nstart the node with: musen serve")
+	return nil
+}
+
+// initHome makes a home beside its final place and moves it there, so that a
+// home is there whole or not at all.
+func initHome(home string, o initOptions) (made newHome, err error) {
+	if err := checkEmpty(home); err != nil {
+		return made, err
+	}
+	parent := filepath.Dir(home)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return made, initFailed(home, err)
+	}
+	draft, err := os.MkdirTemp(parent, ".musen-init-")
+	if err != nil {
+		return made, initFailed(home, err)
+	}
+	defer os.RemoveAll(draft)
+	made = newHome{Home: home}
+	if made.PeerID, err = fillHome(draft, home, o); err != nil {
+		return made, initFailed(home, err)
+	}
+	if err := os.Remove(home); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return made, initFailed(home, err) // an empty folder gives way; any other stays
+	}
+	if err := os.Rename(draft, home); err != nil {
+		return made, initFailed(home, err)
+	}
+	if err := syncDir(parent); err != nil {
+		return made, initFailed(home, err)
+	}
+	made.Unsafe, err = unsafeIn(home)
+	return made, err
+}
+
+func initFailed(home string, err error) error {
+	return fmt.Errorf("make a home in %s: %w", home, err)
+}
+
+// checkEmpty refuses a home that holds anything.
+func checkEmpty(home string) error {
+	entries, err := os.ReadDir(home)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return initFailed(home, err)
+	case len(entries) > 0:
+		return &failure{exit: exitConflict, code: "home_exists", what: home + " is not empty", next: "it may be a home already: start it with `musen serve`, or give another one with --home"}
+	}
+	return nil
+}
+
+// fillHome makes all that a home holds, in draft; home is where it will lie.
+func fillHome(draft, home string, o initOptions) (peerID string, err error) {
+	cfg := config.Default()
+	unlock, err := newUnlock(draft, home, o, &cfg.Keyring)
+	if err != nil {
+		return "", err
+	}
+	if err := keyring.Create(filepath.Join(draft, keysDir), unlock); err != nil {
+		return "", err
+	}
+	keys, err := keyring.Open(filepath.Join(draft, keysDir), unlock)
+	if err != nil {
+		return "", err
+	}
+	rows, err := openCatalog(context.Background(), draft, keys, time.Now)
+	if err != nil {
+		return "", err
+	}
+	if err := rows.Close(); err != nil {
+		return "", err
+	}
+	if peerID, err = node.Init(filepath.Join(draft, nodeDir)); err != nil {
+		return "", err
+	}
+	return peerID, writeConfig(filepath.Join(draft, configFile), cfg)
+}
+
+// newUnlock chooses what opens the keyring and says so in the configuration. A
+// generated key file in the home is named relative to it.
+func newUnlock(draft, home string, o initOptions, cfg *config.Keyring) (u keyring.Unlock, err error) {
+	switch {
+	case o.passphraseFile != "" && o.keyFile != "":
+		return u, usageError("give --passphrase-file or --key-file, not both")
+	case o.passphraseFile != "":
+		u.PassphraseFile, err = filepath.Abs(o.passphraseFile)
+		cfg.PassphraseFile = u.PassphraseFile
+		return u, err
+	case o.keyFile != "":
+		if u.IdentityFile, err = filepath.Abs(o.keyFile); err != nil {
+			return u, err
+		}
+		cfg.IdentityFile = u.IdentityFile
+	default:
+		u.IdentityFile, cfg.IdentityFile = filepath.Join(draft, identityFile), identityFile
+		if err := os.Mkdir(filepath.Join(draft, keysDir), 0o700); err != nil {
+			return u, err
+		}
+	}
+	return u, keyring.GenerateIdentity(u.IdentityFile)
+}
+
+func writeConfig(path string, cfg config.Config) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(cfg.WriteTOML(f), f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// unsafeIn lists what an operator should still mend in a home.
+func unsafeIn(home string) ([]string, error) {
+	cfg, err := loadConfig(home, nil)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := openKeyring(home, cfg)
+	if err != nil {
+		return nil, err
+	}
+	lines := keys.Unsafe()
+	if cfg.Public.TLSCert == "" {
+		lines = append(lines, "the public listener has no TLS, so it serves this machine only: set public.tls_cert and public.tls_key, or public.trusted_proxies, before you open it to others")
+	}
+	return lines, nil
+}

@@ -1,0 +1,60 @@
+package cmd
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// serveMetrics opens the metrics listener if one is configured.
+func (n *runningNode) serveMetrics() error {
+	if n.cfg.Metrics.Address == "" {
+		return nil
+	}
+	l, err := listenTCP("metrics", n.cfg.Metrics.Address)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
+	n.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	n.ready.Metrics = "http://" + l.Addr().String() + "/metrics"
+	n.serve(func() error {
+		if err := n.metrics.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// registry is what the node tells of itself. No figure is about a person.
+func (n *runningNode) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "musen", Name: name, Help: help}, value)
+	}
+	r.MustRegister( // panics only if two of these share a name
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gauge("repo_bytes", "Bytes that blocks take on disk.", func() float64 {
+			st, err := n.node.Stat()
+			if err != nil {
+				return -1
+			}
+			return float64(st.Used)
+		}),
+		gauge("disk_free_bytes", "Bytes free on the disk of the blocks.", func() float64 {
+			st, err := n.node.Stat()
+			if err != nil {
+				return -1
+			}
+			return float64(st.Free)
+		}),
+	)
+	return r
+}

@@ -1,0 +1,155 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/catalog"
+	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/keyring"
+	"github.com/musenai/musen/node"
+	"github.com/musenai/musen/policy"
+)
+
+// loadConfig reads the configuration of a home; flags win over everything.
+func loadConfig(home string, flags map[string]string) (config.Config, error) {
+	if _, err := os.Stat(filepath.Join(home, configFile)); errors.Is(err, os.ErrNotExist) {
+		return config.Config{}, &failure{exit: exitUsage, code: "no_home", what: "there is no node in " + home, next: "make one with `musen init`, or name its home with --home"}
+	}
+	cfg, err := config.Load(config.Sources{Home: home, File: filepath.Join(home, configFile), Env: os.Environ(), Flags: flags})
+	if err == nil {
+		err = cfg.Check()
+	}
+	if err != nil {
+		return cfg, &failure{exit: exitUsage, code: "bad_config", cause: err, next: "`musen config show` prints every setting and where it comes from"}
+	}
+	return cfg, nil
+}
+
+func openKeyring(home string, cfg config.Config) (*keyring.Keyring, error) {
+	keys, err := keyring.Open(filepath.Join(home, keysDir), keyring.Unlock{
+		PassphraseFile: cfg.Keyring.PassphraseFile, IdentityFile: cfg.Keyring.IdentityFile,
+	})
+	if err != nil {
+		return nil, &failure{exit: exitDamaged, code: "keyring", cause: err}
+	}
+	return keys, nil
+}
+
+func openCatalog(ctx context.Context, home string, keys *keyring.Keyring, now func() time.Time) (*catalog.Catalog, error) {
+	lookup := func(data []byte) []byte {
+		h := keys.Lookup()
+		h.Write(data)
+		return h.Sum(nil)
+	}
+	return catalog.Open(ctx, filepath.Join(home, catalogFile), catalog.Options{Cipher: keys.Catalogue(), LookupMAC: lookup, Now: now})
+}
+
+func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logger) (*node.Node, error) {
+	cache := int64(cfg.BlockCache)
+	if cache == 0 {
+		cache = -1 // the setting 0B means none
+	}
+	n, err := node.Open(ctx, node.Options{
+		Dir: filepath.Join(home, nodeDir), Listen: cfg.Listen, StorageMax: int64(cfg.StorageMax),
+		CacheBytes: cache, FetchTimeout: cfg.FetchTimeout, Logger: log,
+	})
+	if errors.Is(err, node.ErrLocked) {
+		return nil, &failure{exit: exitConflict, code: "home_in_use", what: "another node runs in " + home, next: "stop it first, or give this one a home of its own with --home", cause: err}
+	}
+	return n, err
+}
+
+// policyText is the Cedar text in force.
+func policyText(cfg config.Policy) ([]byte, error) {
+	if cfg.File == "" {
+		return policy.DefaultPolicies(), nil
+	}
+	text, err := os.ReadFile(cfg.File)
+	if err != nil {
+		return nil, &failure{exit: exitUsage, code: "policy", cause: fmt.Errorf("read policies: %w", err), next: "check the setting policy.file"}
+	}
+	return text, nil
+}
+
+// gate is all of policy that a node runs with.
+type gate struct {
+	text     []byte
+	engine   *policy.Engine
+	verifier *policy.Verifier
+	issuer   *policy.Issuer
+}
+
+// newGate makes a node trust the tokens and links that its own keyring signs.
+func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocations, now func() time.Time, rand io.Reader) (g gate, err error) {
+	if g.text, err = policyText(cfg.Policy); err != nil {
+		return g, err
+	}
+	if g.engine, err = policy.NewEngine(policy.EngineOptions{Policies: g.text, Now: now}); err != nil {
+		return g, &failure{exit: exitUsage, code: "policy", cause: err, next: "mend the file and try `musen policy check`"}
+	}
+	name := "musen:" + keys.Realm()
+	kid, key := keys.IssuerKey()
+	linkID, secret := keys.LinkKey()
+	g.issuer, err = policy.NewIssuer(policy.IssuerOptions{
+		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: linkID, LinkSecret: secret, Now: now, Rand: rand,
+	})
+	if err != nil {
+		return g, err
+	}
+	g.verifier, err = policy.NewVerifier(policy.VerifierOptions{
+		Issuer: name, Audience: name,
+		Keys:        []policy.PublicKey{{ID: kid, Key: key.Public()}},
+		LinkKeys:    []policy.LinkKey{{ID: linkID, Secret: secret}},
+		Revocations: revoked, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
+	})
+	return g, err
+}
+
+// blocks is a node as the root package sees it: with its errors.
+type blocks struct{ *node.Node }
+
+var (
+	_ musen.Blocks       = blocks{}
+	_ musen.BlockReader  = blocks{}
+	_ musen.BlockChecker = blocks{}
+)
+
+// Add implements musen.Blocks.
+func (b blocks) Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leaves, inner []cid.Cid, err error) {
+	root, leaves, inner, err = b.Node.Add(ctx, sealed)
+	if errors.Is(err, node.ErrNoSpace) {
+		err = errors.Join(musen.ErrNoSpace, err)
+	}
+	return root, leaves, inner, err
+}
+
+// Pins implements musen.Blocks.
+func (b blocks) Pins(ctx context.Context) iter.Seq2[cid.Cid, error] { return b.Node.Pins(ctx) }
+
+// RepoSize is how many bytes the blocks take on disk.
+func (b blocks) RepoSize(context.Context) (int64, error) {
+	st, err := b.Stat()
+	return st.Used, err
+}
+
+// checker reads segments back through an edge.
+type checker struct {
+	edge   *musen.Edge
+	blocks musen.BlockChecker
+}
+
+// Verify implements admin.Checker.
+func (c checker) Verify(ctx context.Context, g policy.Grant, id cid.Cid) (musen.Report, error) {
+	return c.edge.Verify(ctx, g, c.blocks, id)
+}

@@ -1,0 +1,90 @@
+// Package cmd is the command line of musen and the wiring of its packages: the
+// only place that knows them all. Commands other than init, serve, get and
+// quickstart are clients of the running node's admin API.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what the commands share in one run of the program.
+type app struct {
+	home   string
+	json   bool
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// Main runs the program with args and returns its exit code. SIGINT and SIGTERM
+// cancel what it does; a second one ends it at once.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := newRoot(a)
+	root.SetArgs(args)
+	return report(stderr, a.json, root.ExecuteContext(ctx))
+}
+
+// newRoot makes the command tree.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "musen",
+		Short: "Distribute AI radio audio over IPFS without trusting the machines that carry it",
+		Long: `musen seals audio, adds it to IPFS by CID, and streams it, decrypted, through a
+gateway that checks every request. One program is the whole node.
+
+Try it:       musen quickstart
+Run a node:   musen init && musen serve`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          func(_ *cobra.Command, args []string) error { return noArgs(args) },
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%s", err) })
+	root.PersistentFlags().StringVar(&a.home, "home", "", "the node's home folder (env MUSEN_HOME; default "+shortDefaultHome+")")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
+	root.AddCommand(a.commands()...)
+	return root
+}
+
+func noArgs(args []string) error {
+	if len(args) > 0 {
+		return usageError("unknown command or argument %q", args[0])
+	}
+	return nil
+}
+
+// shortDefaultHome is the default home as help texts show it.
+const shortDefaultHome = "~/.local/share/musen"
+
+// homeDir is where the node lives: the flag, else MUSEN_HOME, else the user's
+// data folder.
+func (a *app) homeDir() (string, error) {
+	for _, dir := range []string{a.home, os.Getenv("MUSEN_HOME")} {
+		if dir != "" {
+			return filepath.Abs(dir)
+		}
+	}
+	if data := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
+		return filepath.Join(data, "musen"), nil
+	}
+	user, err := os.UserHomeDir()
+	if err != nil {
+		return "", &failure{exit: exitUsage, code: "no_home", what: "find a home for the node: " + err.Error(), next: "give --home DIR", cause: errors.Unwrap(err)}
+	}
+	return filepath.Join(user, ".local", "share", "musen"), nil
+}

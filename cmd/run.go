@@ -1,0 +1,276 @@
+package cmd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/catalog"
+	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/gateway"
+	"github.com/musenai/musen/gateway/admin"
+	"github.com/musenai/musen/internal/keyring"
+	"github.com/musenai/musen/node"
+)
+
+// serveOptions say how a node is run. Empty addresses and files are the
+// configuration's.
+type serveOptions struct {
+	home            string
+	public          string
+	admin           string
+	metrics         string
+	tlsCert, tlsKey string
+	readyFile       string
+	logTo           io.Writer    // where a log as configured goes
+	log             *slog.Logger // instead of that
+}
+
+// flags are the options as settings.
+func (o serveOptions) flags() map[string]string {
+	f := map[string]string{}
+	for key, value := range map[string]string{
+		"public.address": o.public, "admin.address": o.admin, "metrics.address": o.metrics,
+		"public.tls_cert": o.tlsCert, "public.tls_key": o.tlsKey,
+	} {
+		if value != "" {
+			f[key] = value
+		}
+	}
+	return f
+}
+
+// A runningNode is a whole node: origin and edge over Kubo, catalogue and
+// keyring, and its listeners.
+type runningNode struct {
+	cfg   config.Config
+	log   *slog.Logger
+	ready readyInfo
+
+	node   *node.Node
+	keys   *keyring.Keyring
+	rows   *catalog.Catalog
+	gate   gate
+	origin *musen.Origin
+	edge   *musen.Edge
+
+	public  *gateway.Server
+	admin   *admin.Server
+	metrics *http.Server
+
+	failed   chan error     // a listener that ended by itself
+	closers  []func() error // run last to first
+	readyOut string
+}
+
+// startNode starts the node of a home. When it returns the node is ready, and
+// must be stopped; on an error nothing is left running.
+func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) {
+	n = &runningNode{log: o.log, failed: make(chan error, 4)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+			n = nil
+		}
+	}()
+	if n.cfg, err = loadConfig(o.home, o.flags()); err != nil {
+		return n, err
+	}
+	if n.log == nil {
+		n.log = newLog(o.logTo, n.cfg.Log)
+	}
+	if err = n.openStores(ctx, o.home); err != nil {
+		return n, err
+	}
+	if err = n.makeFlows(); err != nil {
+		return n, err
+	}
+	if err = n.origin.Recover(ctx); err != nil {
+		return n, err
+	}
+	if err = n.listen(o.home); err != nil {
+		return n, err
+	}
+	if o.readyFile != "" {
+		n.readyOut = o.readyFile
+		if err = n.ready.write(o.readyFile); err != nil {
+			return n, err
+		}
+	}
+	n.log.Info("ready", "public", n.ready.Public, "admin", n.ready.Admin, "metrics", n.ready.Metrics, "version", version())
+	return n, nil
+}
+
+// openStores opens what lies on the disk. The IPFS repository comes first: its
+// lock is the lock of the home.
+func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
+	if n.node, err = openNode(ctx, home, n.cfg.Node, n.log); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.node.Close)
+	if n.keys, err = openKeyring(home, n.cfg); err != nil {
+		return err
+	}
+	n.keys.LogTo(n.log)
+	if n.rows, err = openCatalog(ctx, home, n.keys, time.Now); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.rows.Close)
+	n.gate, err = newGate(n.cfg, n.keys, n.rows, time.Now, rand.Reader)
+	return err
+}
+
+// makeFlows makes the two flows of the node over its stores.
+func (n *runningNode) makeFlows() (err error) {
+	n.origin = &musen.Origin{
+		Records: n.rows, Blocks: blocks{n.node}, Keys: n.keys, MaxSegment: int64(n.cfg.Admin.MaxSegment),
+		Rand: rand.Reader, Now: time.Now, Log: n.log,
+	}
+	n.edge, err = musen.NewEdge(musen.EdgeOptions{
+		Directory: n.rows, Blocks: blocks{n.node}, Keys: n.keys, Policy: n.gate.engine, Log: n.log,
+	})
+	return err
+}
+
+// listen opens the listeners and serves on them.
+func (n *runningNode) listen(home string) error {
+	if err := n.servePublic(); err != nil {
+		return err
+	}
+	if err := n.serveAdmin(home); err != nil {
+		return err
+	}
+	n.ready.Peer = n.node.Addrs()
+	return n.serveMetrics()
+}
+
+func (n *runningNode) servePublic() (err error) {
+	p := n.cfg.Public
+	n.public, err = gateway.New(gateway.Options{
+		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
+		Blocks: n.node.Offline(), Index: n.rows,
+		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies,
+		Limits: gateway.Limits{
+			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject,
+			URLBytes: int(p.MaxURL), HeaderBytes: int(p.MaxHeaderBytes), HeaderTimeout: p.ReadHeaderTimeout,
+			IdleTimeout: p.IdleTimeout, WriteTimeout: p.WriteStall, Recheck: n.cfg.RecheckInterval,
+		},
+		Log: n.log, Now: time.Now, Rand: rand.Reader,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := listenTCP("public", p.Address)
+	if err != nil {
+		return err
+	}
+	scheme := "http://"
+	if p.TLSCert != "" {
+		scheme = "https://"
+	}
+	n.ready.Public = scheme + l.Addr().String()
+	n.serve(func() error { return n.public.Serve(l) })
+	return nil
+}
+
+func (n *runningNode) serveAdmin(home string) (err error) {
+	n.admin, err = admin.New(admin.Options{
+		Stations: n.rows, Segments: n.rows, Tokens: n.rows, Receipts: n.rows,
+		Origin: n.origin, Checker: checker{n.edge, n.node}, Node: blocks{n.node},
+		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
+		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
+		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
+		MaxSegment: int64(n.cfg.Admin.MaxSegment),
+		Limits:     admin.Limits{LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL},
+	})
+	if err != nil {
+		return err
+	}
+	socket, err := admin.ListenUnix(n.cfg.Admin.Socket)
+	if err != nil {
+		return err
+	}
+	n.serve(func() error { return n.admin.Serve(socket, admin.Local) })
+	n.ready.Admin = "unix:" + n.cfg.Admin.Socket
+	if n.cfg.Admin.Address == "" {
+		return nil
+	}
+	l, err := listenTCP("admin", n.cfg.Admin.Address)
+	if err != nil {
+		return err
+	}
+	n.ready.Admin = "http://" + l.Addr().String()
+	n.serve(func() error { return n.admin.Serve(l, admin.Bearer) })
+	return nil
+}
+
+// listenTCP listens, and says which setting to change when it cannot.
+func listenTCP(section, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, &failure{exit: exitConflict, code: "listen", cause: fmt.Errorf("open the %s listener: %w", section, err), next: "stop what listens there, or give another address with --" + section + " (port 0 picks a free one)"}
+	}
+	return l, nil
+}
+
+// serve runs a listener until it is shut down.
+func (n *runningNode) serve(run func() error) {
+	go func() {
+		if err := run(); err != nil {
+			n.failed <- err
+		}
+	}()
+}
+
+// stop drains the listeners, then closes the stores. Streams and adds that are
+// not done when shutdown_timeout is over are cut; that is no error.
+func (n *runningNode) stop() error {
+	n.log.Info("stopping", "within", n.cfg.ShutdownTimeout)
+	return n.close()
+}
+
+func (n *runningNode) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownTimeout)
+	defer cancel()
+	var errs []error
+	if n.readyOut != "" {
+		os.Remove(n.readyOut)
+	}
+	drained := make(chan error, 3)
+	shutdowns := n.shutdowns()
+	for _, shutdown := range shutdowns {
+		go func() { drained <- shutdown(ctx) }()
+	}
+	for range shutdowns {
+		if err := <-drained; err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			errs = append(errs, err)
+		}
+	}
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// shutdowns are those of the listeners that were made.
+func (n *runningNode) shutdowns() (all []func(context.Context) error) {
+	if n.public != nil {
+		all = append(all, n.public.Shutdown)
+	}
+	if n.admin != nil {
+		all = append(all, n.admin.Shutdown)
+	}
+	if n.metrics != nil {
+		all = append(all, n.metrics.Shutdown)
+	}
+	return all
+}

@@ -1,0 +1,258 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/gateway/admin/wire"
+)
+
+func (a *app) lsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "ls [STATION]", Short: "List the segments of a station, or of all", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				stations, err := api.Stations(c.Context())
+				if err != nil {
+					return err
+				}
+				for _, s := range stations {
+					args = append(args, s.ID)
+				}
+			}
+			t := newTable(a.stdout, "CID", "STATION", "TITLE", "LENGTH", "SIZE", "TYPE", "CREATED")
+			for _, station := range args {
+				for s, err := range api.Segments(c.Context(), station) {
+					if err != nil {
+						return err
+					}
+					if a.json {
+						if err := a.printJSON(s); err != nil {
+							return err
+						}
+						continue
+					}
+					t.AppendRow([]any{s.CID, s.StationName, s.Title, length(s.DurationMS), size(s.Size), s.MediaType, when(s.Created)})
+				}
+			}
+			if !a.json {
+				t.Render()
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) showCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show CID", Short: "Show one segment", Args: args("a CID", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			s, err := api.Segment(c.Context(), id)
+			if err != nil {
+				return err
+			}
+			return a.printSegment(s)
+		},
+	}
+}
+
+func (a *app) printSegment(s wire.Segment) error {
+	if a.json {
+		return a.printJSON(s)
+	}
+	ai := ""
+	if s.AIGenerated {
+		ai = "yes"
+	}
+	a.printFields([][2]string{
+		{"cid", s.CID}, {"segment", s.Segment}, {"station", s.StationName}, {"title", s.Title}, {"artist", s.Artist},
+		{"type", s.MediaType}, {"length", length(s.DurationMS)}, {"size", size(s.Size) + " (" + strconv.FormatInt(s.Size, 10) + " bytes)"},
+		{"sealed", strconv.FormatInt(s.SealedSize, 10) + " bytes"}, {"ai generated", ai},
+		{"created", when(s.Created)}, {"publish at", when(s.PublishAt)}, {"expires at", when(s.ExpiresAt)},
+	}...)
+	return nil
+}
+
+func (a *app) removeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "remove CID", Short: "Unpin and forget a segment, and destroy its key", Args: args("a CID", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			if err := api.RemoveSegment(c.Context(), id); err != nil {
+				return err
+			}
+			const note = "its key is destroyed: ciphertext that others still hold can never be opened. Audio that a listener has saved cannot be recalled."
+			if a.json {
+				return a.printJSON(map[string]string{"removed": id.String(), "note": note})
+			}
+			fmt.Fprintf(a.stdout, "removed %s\n%s\n", id, note)
+			return nil
+		},
+	}
+}
+
+func (a *app) linkCommand() *cobra.Command {
+	var req wire.LinkRequest
+	var ttl time.Duration
+	c := &cobra.Command{
+		Use: "link CID", Short: "Print a URL that plays one segment until it expires", Args: args("a CID", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			if req.TTL, err = seconds(c, "ttl", ttl); err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			link, err := api.Link(c.Context(), id, req)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(link)
+			}
+			fmt.Fprintln(a.stdout, link.URL)
+			return nil
+		},
+	}
+	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the link opens the segment (default: the configuration's link_ttl, 5m)")
+	c.Flags().BoolVar(&req.Download, "download", false, "the link may also save the segment, where the station allows downloads")
+	c.Flags().StringVar(&req.Subject, "subject", "", "whom the link is for; revoking the subject ends it")
+	return c
+}
+
+// seconds reads a lifetime; one that was not given is 0.
+func seconds(c *cobra.Command, flag string, d time.Duration) (int64, error) {
+	if c.Flags().Changed(flag) && d < time.Second {
+		return 0, usageError("--%s must be at least 1s", flag)
+	}
+	return int64(d / time.Second), nil
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify [CID...]", Short: "Read segments back: check every block, open every chunk",
+		Long: "verify reads every block of the named segments, or of all, from the disk, checks its hash and opens every chunk.\nIt exits with 7 if anything is damaged.",
+		RunE: func(c *cobra.Command, args []string) error {
+			ids := make([]cid.Cid, len(args))
+			for i, arg := range args {
+				var err error
+				if ids[i], err = parseCID(arg); err != nil {
+					return err
+				}
+			}
+			return a.verify(c, ids)
+		},
+	}
+}
+
+func (a *app) verify(c *cobra.Command, ids []cid.Cid) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	var sound, damaged int
+	var bytes int64
+	for v, err := range api.Verify(c.Context(), ids...) {
+		if err != nil {
+			return err
+		}
+		if bytes += v.Bytes; v.OK {
+			sound++
+		} else {
+			damaged++
+		}
+		if a.json {
+			err = a.printJSON(v)
+		} else if !v.OK {
+			_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", v.CID, v.Error)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !a.json {
+		fmt.Fprintf(a.stdout, "%d segments sound, %d damaged, %s of audio opened\n", sound, damaged, size(bytes))
+	}
+	if damaged > 0 {
+		return &failure{exit: exitDamaged, code: "damaged", cause: errors.New("some segments are damaged"), next: "add the damaged segments again from their source, and check the disk"}
+	}
+	return nil
+}
+
+func (a *app) gcCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "gc", Short: "Remove blocks that no segment needs", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			r, err := api.GC(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(r)
+			}
+			fmt.Fprintf(a.stdout, "removed %d blocks, %s\n", r.Removed, size(r.Freed))
+			return nil
+		},
+	}
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show the running node", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			s, err := api.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(s)
+			}
+			fields := [][2]string{
+				{"version", s.Version}, {"realm", s.Realm}, {"peer", s.PeerID}, {"up", (time.Duration(s.Uptime) * time.Second).String()},
+				{"stations", strconv.Itoa(s.Stations)}, {"segments", strconv.Itoa(s.Segments)}, {"blocks", size(s.RepoSize)},
+			}
+			for _, addr := range s.Addresses {
+				fields = append(fields, [2]string{"address", addr})
+			}
+			a.printFields(fields...)
+			return nil
+		},
+	}
+}

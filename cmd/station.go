@@ -1,0 +1,156 @@
+package cmd
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/gateway/admin/wire"
+)
+
+func (a *app) stationCommand() *cobra.Command {
+	c := &cobra.Command{Use: "station", Short: "Create, list and change stations", Args: cobra.NoArgs, RunE: showHelp}
+	c.AddCommand(a.stationCreate(), a.stationList(), a.stationShow(), a.stationSet(), a.stationRemove())
+	return c
+}
+
+func (a *app) stationCreate() *cobra.Command {
+	var description string
+	downloads := onOff(true)
+	c := &cobra.Command{
+		Use: "create NAME", Short: "Create a station, with keys of its own", Args: args("the station's name", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			s, err := api.CreateStation(c.Context(), wire.NewStation{Name: args[0], Description: description, Downloads: (*bool)(&downloads)})
+			if err != nil {
+				return err
+			}
+			return a.printStation(s)
+		},
+	}
+	c.Flags().StringVar(&description, "description", "", "what the station plays")
+	c.Flags().Var(&downloads, "downloads", "whether listeners may save segments as files")
+	return c
+}
+
+func (a *app) stationList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the stations", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			stations, err := api.Stations(c.Context())
+			if err != nil {
+				return err
+			}
+			t := newTable(a.stdout, "NAME", "ID", "DOWNLOADS", "CREATED", "DESCRIPTION")
+			for _, s := range stations {
+				if a.json {
+					if err := a.printJSON(s); err != nil {
+						return err
+					}
+				}
+				d := onOff(s.Downloads)
+				t.AppendRow([]any{s.Name, s.ID, d.String(), when(s.Created), s.Description})
+			}
+			if !a.json {
+				t.Render()
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) stationShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show STATION", Short: "Show one station", Args: args("a station's name or id", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			s, err := api.Station(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.printStation(s)
+		},
+	}
+}
+
+func (a *app) stationSet() *cobra.Command {
+	var name, description string
+	var downloads onOff
+	c := &cobra.Command{
+		Use: "set STATION", Short: "Change a station", Args: args("a station's name or id", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var change wire.StationChange
+			if c.Flags().Changed("name") {
+				change.Name = &name
+			}
+			if c.Flags().Changed("description") {
+				change.Description = &description
+			}
+			if c.Flags().Changed("downloads") {
+				change.Downloads = (*bool)(&downloads)
+			}
+			if change == (wire.StationChange{}) {
+				return usageError("nothing to change: give --name, --description or --downloads")
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			s, err := api.ChangeStation(c.Context(), args[0], change)
+			if err != nil {
+				return err
+			}
+			return a.printStation(s)
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "a new name")
+	c.Flags().StringVar(&description, "description", "", "what the station plays")
+	c.Flags().Var(&downloads, "downloads", "whether listeners may save segments as files")
+	return c
+}
+
+func (a *app) stationRemove() *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use: "remove STATION", Short: "Remove a station and destroy its keys", Args: args("a station's name or id", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			if err := api.RemoveStation(c.Context(), args[0], force); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]string{"removed": args[0]})
+			}
+			fmt.Fprintf(a.stdout, "removed station %s and destroyed its keys\n", args[0])
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "remove its segments first")
+	return c
+}
+
+func (a *app) printStation(s wire.Station) error {
+	if a.json {
+		return a.printJSON(s)
+	}
+	d := onOff(s.Downloads)
+	a.printFields([][2]string{
+		{"station", s.Name}, {"id", s.ID}, {"description", s.Description}, {"downloads", d.String()},
+		{"epoch", strconv.FormatUint(s.Epoch, 10)}, {"created", when(s.Created)},
+	}...)
+	return nil
+}

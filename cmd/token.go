@@ -1,0 +1,117 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/gateway/admin/wire"
+)
+
+func (a *app) tokenCommand() *cobra.Command {
+	c := &cobra.Command{Use: "token", Short: "Issue, list and revoke bearer tokens", Args: cobra.NoArgs, RunE: showHelp}
+	c.AddCommand(a.tokenIssue(), a.tokenList(), a.tokenRevoke())
+	return c
+}
+
+func (a *app) tokenIssue() *cobra.Command {
+	req := wire.TokenRequest{Actions: []string{"listen"}}
+	var ttl time.Duration
+	var all bool
+	c := &cobra.Command{
+		Use: "issue --station STATION... [--action ACTION,...]", Short: "Print a new bearer token",
+		Long: `issue prints a JWT alone on standard output. The node does not keep it: whoever has it
+may do what it says until it expires or is revoked.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if all == (len(req.Stations) > 0) {
+				return usageError("give the stations that the token is for with --station, or --all-stations")
+			}
+			if req.TTL, err = seconds(c, "ttl", ttl); err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			t, err := api.IssueToken(c.Context(), req)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(t)
+			}
+			fmt.Fprintln(a.stdout, t.Token)
+			return nil
+		},
+	}
+	c.Flags().StringSliceVar(&req.Stations, "station", nil, "a station's name or id; may be repeated")
+	c.Flags().BoolVar(&all, "all-stations", false, "the token is for every station, also later ones")
+	c.Flags().StringSliceVar(&req.Actions, "action", req.Actions, "what the bearer may do: listen, download, add, manage, audit, moderate")
+	c.Flags().StringVar(&req.Subject, "subject", "", "whom the token is for; tokens can be revoked by subject")
+	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the token is valid (default: the node's)")
+	return c
+}
+
+func (a *app) tokenList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the tokens that were issued", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			tokens, err := api.Tokens(c.Context())
+			if err != nil {
+				return err
+			}
+			t := newTable(a.stdout, "JTI", "SUBJECT", "ACTIONS", "STATIONS", "EXPIRES", "REVOKED")
+			for _, tok := range tokens {
+				if a.json {
+					if err := a.printJSON(tok); err != nil {
+						return err
+					}
+				}
+				stations := firstOf(strings.Join(tok.Stations, ","), "all")
+				t.AppendRow([]any{tok.ID, tok.Subject, strings.Join(tok.Actions, ","), stations, when(tok.Expires), when(tok.Revoked)})
+			}
+			if !a.json {
+				t.Render()
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) tokenRevoke() *cobra.Command {
+	var r wire.Revocation
+	c := &cobra.Command{
+		Use: "revoke JTI | --subject SUBJECT", Short: "End a token, or all of a subject, at once",
+		Long: "revoke ends a token at once: the next request with it is refused, and a stream that plays with it is cut within seconds.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				r.ID = args[0]
+			}
+			if (r.ID == "") == (r.Subject == "") {
+				return usageError("give the jti of a token, or --subject")
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			if err := api.Revoke(c.Context(), r); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(r)
+			}
+			fmt.Fprintf(a.stdout, "revoked %s\n", firstOf(r.ID, "every token and link of "+r.Subject))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&r.Subject, "subject", "", "revoke everything issued to this subject until now")
+	return c
+}
