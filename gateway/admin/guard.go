@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -55,7 +56,8 @@ func (s *Server) observe(c *gin.Context) {
 // is out already, the connection is cut: it must not look whole.
 func (s *Server) recovered(c *gin.Context, p any) {
 	if p != http.ErrAbortHandler {
-		s.Log.ErrorContext(c.Request.Context(), "admin handler panicked", "route", c.FullPath(), "stack", string(debug.Stack()))
+		why, _ := p.(runtime.Error) // no other panic's words: they may hold anything
+		s.Log.ErrorContext(c.Request.Context(), "admin handler panicked", "route", c.FullPath(), "err", why, "stack", string(debug.Stack()))
 	}
 	if c.Writer.Written() || p == http.ErrAbortHandler {
 		panic(http.ErrAbortHandler)

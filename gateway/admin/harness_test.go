@@ -326,7 +326,11 @@ func (r *recorder) Write(p []byte) (int, error) {
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-func (r *recorder) Flush() { noError(nil, http.NewResponseController(r.ResponseWriter).Flush()) }
+func (r *recorder) Flush() {
+	if err := http.NewResponseController(r.ResponseWriter).Flush(); err != nil {
+		panic(http.ErrAbortHandler) // the client is gone
+	}
+}
 
 func (v *validator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, status: http.StatusOK}
