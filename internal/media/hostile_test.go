@@ -40,7 +40,7 @@ func TestID3(t *testing.T) {
 	const title = "Zürich – Łódź 🎵"
 	unsynced := tagOf(3, frameOf("PRIV", "a\xff\x00\x00b")+frameOf("TIT2", "\x00plain"))
 	unsynced = strings.Replace(unsynced, "\xff\x00", "\xff\x00\x00", 1)
-	unsynced = unsynced[:5] + "\x80" + unsynced[6:9] + string(unsynced[9]+1) + unsynced[10:]
+	unsynced = unsynced[:5] + "\x80" + unsynced[6:9] + string([]byte{unsynced[9] + 1}) + unsynced[10:]
 	picture := strings.Repeat("\x89PNG\xff\xf1\x50\x80", 400_000)
 	for name, c := range map[string]struct{ tag, want string }{
 		"2.2":                 {tagOf(2, frameOf("TT2", "\x00plain")), "plain"},
@@ -59,6 +59,13 @@ func TestID3(t *testing.T) {
 		"frame too long":      {tagOf(3, "TIT2\x7f\xff\xff\xff\x00\x00\x00what"), ""},
 		"longer than allowed": {tagOf(4, frameOf("TIT2", "\x03"+strings.Repeat("x", 5000))), ""},
 		"extended header":     {tagExtended(), "plain"},
+		"extended 2.4":        {flagged(tagOf(4, "\x00\x00\x00\x06\x01\x00"+frameOf("TIT2", "\x00plain")), 0x40), "plain"},
+		"extended too far":    {flagged(tagOf(4, "\x7f\x00\x00\x06\x01\x00"+frameOf("TIT2", "\x00plain")), 0x40), ""},
+		"footer":              {flagged(tagOf(4, frameOf("TIT2", "\x00plain")), 0x10) + "3DI\x04\x00\x10\x00\x00\x00\x10", "plain"},
+		"compressed 2.2":      {flagged(tagOf(2, frameOf("TT2", "\x00plain")), 0x40), ""},
+		"2.3 grouped":         {tagOf(3, "TIT2\x00\x00\x00\x07\x00\x20g\x00plain"), "plain"},
+		"2.4 everything":      {tagOf(4, "TIT2\x00\x00\x00\x0d\x00\x43g\x00\x00\x00\x08\x01\xff\x00\xfeo\x00k\x00"), "ok"},
+		"2.4 encrypted":       {tagOf(4, "TIT2\x00\x00\x00\x06\x00\x04\x00plain"), ""},
 	} {
 		got := probe([]byte(c.tag + sound(t)))
 		if got.MediaType != "audio/aac" || got.Title != c.want {
@@ -68,13 +75,14 @@ func TestID3(t *testing.T) {
 }
 
 func tagExtended() string {
-	tag := tagOf(3, "\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00"+frameOf("TIT2", "\x00plain"))
-	return tag[:5] + "\x40" + tag[6:]
+	return flagged(tagOf(3, "\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00"+frameOf("TIT2", "\x00plain")), 0x40)
 }
 
-// TestOneLine: what is told of a stranger's tag is fit for a log line, a
+func flagged(tag string, flags byte) string { return tag[:5] + string([]byte{flags}) + tag[6:] }
+
+// TestCleanText: what is told of a stranger's tag is fit for a log line, a
 // header and a page.
-func TestOneLine(t *testing.T) {
+func TestCleanText(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain":                         "plain",
 		"  a\r\nSet-Cookie: x\x00\tb ":  "a Set-Cookie: x b",
@@ -88,7 +96,7 @@ func TestOneLine(t *testing.T) {
 		strings.Repeat("a ", 150):       strings.TrimSpace(strings.Repeat("a ", 100)),
 		"नमस्ते \u200d👩\u200d🚀":         "नमस्ते \u200d👩\u200d🚀",
 	} {
-		if got := oneLine(in); got != want {
+		if got := CleanText(in); got != want {
 			t.Errorf("%q became %q, not %q", in, got, want)
 		}
 	}
@@ -185,5 +193,76 @@ func TestLongTags(t *testing.T) {
 		if got := p.Info(); got.Title != "here" {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// oggPage is a page of one packet; nobody checks its checksum.
+func oggPage(flags byte, granule uint64, packet string) string {
+	head := "OggS\x00" + string([]byte{flags})
+	head += string(binary.LittleEndian.AppendUint64(nil, granule)) + strings.Repeat("\x00", 12)
+	return head + "\x01" + string([]byte{byte(len(packet))}) + packet
+}
+
+// TestOggLies is Opus whose granules are not true.
+func TestOggLies(t *testing.T) {
+	head := oggPage(2, 0, "OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00")
+	tags := oggPage(0, 0, "OpusTags\x00\x00\x00\x00\xff\xff\xff\xff\x05\x00\x00\x00TITLE\xff\xff\xff\x7f")
+	const hour, day = 3600 * 48000, 24 * 3600 * 48000
+	other := oggPage(0, day, "x")
+	other = other[:14] + "\x09" + other[15:]
+	for name, c := range map[string]struct {
+		stream string
+		want   time.Duration
+	}{
+		"headers alone":    {head + tags, 0},
+		"far too long":     {head + tags + oggPage(0, 1<<62, "x"), 0},
+		"before the start": {head + tags + oggPage(0, 5, "x"), 0},
+		"no packet ends":   {head + tags + oggPage(0, 48312, "x") + oggPage(0, 1<<64-1, "x"), time.Second},
+		"cut out of a day": {head + tags + oggPage(0, day, "x") + oggPage(0, day+hour, "x"), time.Hour},
+		"endless chain":    {strings.Repeat(head+tags+oggPage(0, 50*48000, "x")+oggPage(0, 80*day, "x"), 2000), 0},
+		"noise between":    {head + tags + strings.Repeat("Ogg?", 5000) + oggPage(0, 48312, "x"), time.Second},
+		"another beside":   {head + tags + other + oggPage(0, 48312, "x"), time.Second},
+	} {
+		check(t, name, probe([]byte(c.stream)), Info{MediaType: "audio/ogg", Container: "ogg", Duration: c.want})
+	}
+}
+
+// TestWAVTitle reads what programs write that do not know of UTF-8.
+func TestWAVTitle(t *testing.T) {
+	wave := string(read(t, "extensible.wav"))
+	for was, want := range map[string]string{"Ch\xf6rd of A": "Chörd of A", "Ch\xc3\xb6rd of!": "Chörd of!"} {
+		if got := probe([]byte(strings.Replace(wave, "Chord of A", was, 1))); got.Title != want {
+			t.Errorf("%q is told as %q", was, got.Title)
+		}
+	}
+}
+
+// TestWAVTag reads an ID3 tag that stands in a WAV.
+func TestWAVTag(t *testing.T) {
+	wave := string(read(t, "pipe.wav"))
+	at := strings.Index(wave, "data")
+	tag := tagOf(4, frameOf("TIT2", "\x03told")+frameOf("TPE1", "\x03her\x00him"))
+	chunk := "id3 " + string(binary.LittleEndian.AppendUint32(nil, uint32(len(tag)))) + tag + strings.Repeat("\x00", len(tag)%2)
+	got := probe([]byte(wave[:at] + chunk + wave[at:]))
+	check(t, "WAV", got, Info{MediaType: "audio/wav", Container: "wav", Title: "told", Artist: "her, him", Duration: 3 * time.Second})
+}
+
+// TestTSLies is a transport stream with damaged tables and packets.
+func TestTSLies(t *testing.T) {
+	good := read(t, "segment.ts")
+	for name, b := range map[string][]byte{
+		"no table":           bytes.Replace(good, []byte{0x02, 0xb0}, []byte{0x03, 0xb0}, -1),
+		"pointer outside":    bytes.Replace(good, []byte{0x00, 0x02, 0xb0}, []byte{0xff, 0x02, 0xb0}, -1),
+		"table of no length": bytes.Replace(good, []byte{0x02, 0xb0, 0x12}, []byte{0x02, 0xb0, 0x00}, -1),
+		"video beside":       bytes.Replace(good, []byte{0x0f, 0xe1, 0x00}, []byte{0x1b, 0xe1, 0x00}, -1),
+		"packets of nothing": bytes.Repeat(append([]byte{0x47}, make([]byte, 187)...), 100),
+	} {
+		if got := probe(b); got != (Info{}) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	shifted := append(bytes.Clone(good[:188*40]), "lost"...)
+	if got := probe(append(shifted, good[188*40:]...)); got.MediaType != "video/mp2t" || got.Duration < 2*time.Second {
+		t.Errorf("four bytes between packets: %+v", got)
 	}
 }

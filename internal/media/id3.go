@@ -226,7 +226,7 @@ func id3v1(tail []byte) tags {
 	}
 	field := func(b []byte) string {
 		b, _, _ = bytes.Cut(b, []byte{0})
-		return latin1(b)
+		return loose(b)
 	}
 	return tags{title: field(tail[3:33]), artist: field(tail[33:63])}
 }

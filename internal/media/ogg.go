@@ -112,7 +112,7 @@ func (o *ogg) open(serial uint32, b []byte) {
 	if c.rate == 0 || o.codec.rate > 0 && o.last == 0 {
 		return // not sound, or beside the stream that is listened to
 	}
-	o.before += o.heard()
+	o.before = min(o.before+o.heard(), longest)
 	o.codec, o.serial = c, serial
 	o.started, o.first, o.last, o.comment = false, 0, 0, nil
 }
@@ -156,11 +156,9 @@ func (o *ogg) info(int64) Info {
 	if o.codec.rate == 0 || o.video {
 		return Info{}
 	}
-	return Info{
-		MediaType: "audio/ogg",
-		Container: "ogg",
-		Title:     o.title,
-		Artist:    o.artist,
-		Duration:  o.before + o.heard(),
+	info := Info{MediaType: "audio/ogg", Container: "ogg", Title: o.title, Artist: o.artist}
+	if d := o.before + o.heard(); d < longest {
+		info.Duration = d
 	}
+	return info
 }

@@ -70,7 +70,7 @@ func (p *Probe) Info() Info {
 		last := id3v1(p.tail)
 		info.Title, info.Artist = either(info.Title, last.title), either(info.Artist, last.artist)
 	}
-	info.Title, info.Artist = oneLine(info.Title), oneLine(info.Artist)
+	info.Title, info.Artist = CleanText(info.Title), CleanText(info.Artist)
 	return info
 }
 
@@ -121,10 +121,12 @@ func either(a, b string) string {
 	return b
 }
 
-// span is units/rate seconds, or 0 where no honest recording is that long.
+// longest is what no honest recording lasts.
+const longest = 90 * 24 * time.Hour
+
+// span is units/rate seconds, or 0 for what cannot be true.
 func span(units, rate float64) time.Duration {
-	const longest = 90 * 24 * 3600
-	if s := units / rate; s > 0 && s < longest {
+	if s := units / rate; s > 0 && s < longest.Seconds() {
 		return time.Duration(s * float64(time.Second))
 	}
 	return 0

@@ -13,10 +13,10 @@ const (
 	textSize   = 4 << 10 // bytes of a text that are looked at
 )
 
-// oneLine makes text that a stranger wrote fit for a log line, a header and a
-// page: valid UTF-8 without control or direction characters, white space as
-// single spaces, at most titleRunes characters.
-func oneLine(s string) string {
+// CleanText makes text that a stranger wrote fit for a log line, a header and
+// a page, as the titles of Info are: valid UTF-8 without control or direction
+// characters, white space as single spaces, at most 200 characters.
+func CleanText(s string) string {
 	if len(s) > 4*textSize {
 		s = s[:4*textSize]
 	}
@@ -43,6 +43,15 @@ func latin1(b []byte) string {
 		runes[i] = rune(c)
 	}
 	return string(runes)
+}
+
+// loose decodes text of which nobody said how it is written: as UTF-8 where it
+// can be that, else as ISO 8859-1.
+func loose(b []byte) string {
+	if utf8.Valid(b) {
+		return string(b)
+	}
+	return latin1(b)
 }
 
 // utf16Text decodes UTF-16; a byte order mark wins over order.

@@ -103,9 +103,9 @@ func (w *wav) list(b []byte) {
 		text := b[:min(size, int64(len(b)))]
 		switch id {
 		case "INAM":
-			w.title = either(w.title, several(string(short(text))))
+			w.title = either(w.title, several(loose(short(text))))
 		case "IART":
-			w.artist = either(w.artist, several(string(short(text))))
+			w.artist = either(w.artist, several(loose(short(text))))
 		}
 		b = b[min(size+size&1, int64(len(b))):]
 	}
