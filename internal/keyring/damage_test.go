@@ -51,7 +51,7 @@ func TestOpenRefusesUnsafeFiles(t *testing.T) {
 				return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o600))
 			}, ErrUnsafe, "special file"},
 			"folder":  {func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) }, ErrUnsafe, "a folder"},
-			"missing": {os.Remove, fs.ErrNotExist, base},
+			"missing": {os.Remove, fs.ErrNotExist, map[bool]string{true: "keyring.identity_file", false: "backup"}[base == "identity.txt"]},
 			"empty":   {func(p string) error { return os.Truncate(p, 0) }, ErrDamaged, "0 bytes"},
 			"huge":    {func(p string) error { return os.Truncate(p, 1<<30) }, ErrDamaged, "bytes"},
 		} {
@@ -291,6 +291,13 @@ func TestPassphrase(t *testing.T) {
 	for _, short := range []string{"\n", "short\n", "elevenchars\n", "\ncorrect horse battery\n", "ääääääääääa"} {
 		if err := Create(dir, at(short)); !errors.Is(err, ErrLocked) && !errors.Is(err, ErrDamaged) {
 			t.Errorf("Create with the passphrase %q: %v", short, err)
+		}
+	}
+	for _, factor := range []int{-1, 23} {
+		u := at("correct horse battery")
+		u.WorkFactor = factor
+		if err := Create(dir, u); !errors.Is(err, ErrLocked) {
+			t.Errorf("Create with a work factor of %d: %v", factor, err)
 		}
 	}
 	const right = " correct horse battery "

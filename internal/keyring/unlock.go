@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +17,14 @@ import (
 )
 
 const (
-	minPassphrase   = 12 // characters
-	maxUnlockFile   = 64 << 10
-	scryptStanza    = "scrypt"
-	x25519Stanza    = "X25519"
-	defaultScryptN  = 18 // 256 MiB and about a second
+	minPassphrase = 12 // characters
+	maxUnlockFile = 64 << 10
+	scryptStanza  = "scrypt"
+	x25519Stanza  = "X25519"
+
+	defaultWorkFactor = 18 // 256 MiB and about a second
+	maxWorkFactor     = 22 // what age opens
+
 	settingPassword = "keyring.passphrase_file"
 	settingIdentity = "keyring.identity_file"
 )
@@ -80,6 +84,9 @@ func (u Unlock) read(uid int) (age.Identity, age.Recipient, error) {
 		return nil, nil, err
 	}
 	b, err := readPrivate(path, uid, maxUnlockFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w: set %s or %s to the file that opens the keyring", err, settingPassword, settingIdentity)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,6 +98,9 @@ func (u Unlock) read(uid int) (age.Identity, age.Recipient, error) {
 }
 
 func (u Unlock) parsePassphrase(path string, b []byte) (age.Identity, age.Recipient, error) {
+	if u.WorkFactor < 0 || u.WorkFactor > maxWorkFactor {
+		return nil, nil, fmt.Errorf("%w: a work factor of %d is not between 1 and %d", ErrLocked, u.WorkFactor, maxWorkFactor)
+	}
 	line, _, _ := bytes.Cut(b, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
 	if n := utf8.RuneCount(line); n < minPassphrase {
@@ -104,10 +114,7 @@ func (u Unlock) parsePassphrase(path string, b []byte) (age.Identity, age.Recipi
 	if err != nil {
 		return nil, nil, err
 	}
-	r.SetWorkFactor(defaultScryptN)
-	if u.WorkFactor != 0 {
-		r.SetWorkFactor(u.WorkFactor)
-	}
+	r.SetWorkFactor(cmp.Or(u.WorkFactor, defaultWorkFactor))
 	return id, r, nil
 }
 
