@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ may do what it says until it expires or is revoked.`,
 			if req.TTL, err = seconds(c, "ttl", ttl); err != nil {
 				return err
 			}
+			if req.Subject == "" {
+				req.Subject = anonymous()
+			}
 			api, err := a.api()
 			if err != nil {
 				return err
@@ -50,10 +54,13 @@ may do what it says until it expires or is revoked.`,
 	c.Flags().StringSliceVar(&req.Stations, "station", nil, "a station's name or id; may be repeated")
 	c.Flags().BoolVar(&all, "all-stations", false, "the token is for every station, also later ones")
 	c.Flags().StringSliceVar(&req.Actions, "action", req.Actions, "what the bearer may do: listen, download, add, manage, audit, moderate")
-	c.Flags().StringVar(&req.Subject, "subject", "", "whom the token is for; tokens can be revoked by subject")
+	c.Flags().StringVar(&req.Subject, "subject", "", "whom the token is for; tokens can be revoked by subject (default: a name of its own)")
 	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the token is valid (default: the node's)")
 	return c
 }
+
+// anonymous is a subject that no other token has.
+func anonymous() string { return "anonymous-" + strings.ToLower(rand.Text()[:12]) }
 
 func (a *app) tokenList() *cobra.Command {
 	return &cobra.Command{
