@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
+	"github.com/multiformats/go-multihash"
 )
 
 // rot flips a bit of a block on the disk.
@@ -139,8 +141,60 @@ func TestEmptyBlockIsAlwaysThere(t *testing.T) {
 	if _, _, err := n.GC(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if a := add(t, n, nil); a.root != emptyBlock().Cid() {
+		t.Errorf("empty file has root %s", a.root)
+	}
 	if err := n.Verify(t.Context(), emptyBlock().Cid()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The blocks that a start needs are made good by the start.
+func TestStartWithRottenOwnBlocks(t *testing.T) {
+	n := start(t)
+	rot(t, n, unixfs.EmptyDirNode().Cid())
+	d, _ := digestOf(emptyBlock().Cid())
+	if err := os.Remove(n.files.path(d)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n = reopen(t, n.opts.Dir)
+	for _, c := range []cid.Cid{unixfs.EmptyDirNode().Cid(), emptyBlock().Cid()} {
+		if err := n.Verify(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestForeignHashesAreNotFound(t *testing.T) {
+	n := start(t)
+	for _, code := range []uint64{multihash.IDENTITY, multihash.SHA2_512, multihash.BLAKE2B_MIN + 31} {
+		mh, err := multihash.Sum([]byte("0123456789abcdef0123456789abcdef"), code, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.ReadBlockAt(t.Context(), cid.NewCidV1(cid.Raw, mh), make([]byte, 1), 0); !errors.Is(err, ErrNotFound) {
+			t.Errorf("hash %x: %v", code, err)
+		}
+	}
+	if _, err := n.ReadBlockAt(t.Context(), cid.Undef, make([]byte, 1), 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("undefined CID: %v", err)
+	}
+}
+
+// A node that has no room passes on what it fetches.
+func TestFetchWithoutRoom(t *testing.T) {
+	a, b := start(t), start(t, func(o *Options) { o.StorageMax = 1 })
+	x := add(t, a, sealedBytes(1, leafSize))
+	connect(t, b, a)
+	readBack(t, b, x, 64<<10)
+	if got := b.fetched.Load(); got != 1 {
+		t.Errorf("%d fetches for one block", got)
+	}
+	if err := b.Verify(t.Context(), x.root); !errors.Is(err, ErrNotFound) {
+		t.Errorf("kept: %v", err)
 	}
 }
 

@@ -155,6 +155,31 @@ func TestPinAgain(t *testing.T) {
 	readBack(t, n, a, leafSize)
 }
 
+// A GC that cannot see all that is pinned takes nothing.
+func TestGCTakesNothingWhenItCannotSee(t *testing.T) {
+	n := start(t)
+	kept := add(t, n, sealedBytes(1, 3*leafSize))
+	gone := add(t, n, sealedBytes(2, 1000))
+	if err := n.Remove(t.Context(), gone.root); err != nil {
+		t.Fatal(err)
+	}
+	rot(t, n, kept.root)
+	if removed, _, err := n.GC(t.Context()); err == nil || removed != 0 {
+		t.Errorf("GC removed %d, %v", removed, err)
+	}
+	readBack(t, n, kept, leafSize)
+	readBack(t, n, gone, leafSize)
+	if _, _, err := n.GC(canceled()); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled GC: %v", err)
+	}
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
 func TestFailedAddLeavesOnlyGarbage(t *testing.T) {
 	n := start(t)
 	broken := errors.New("upload broke")
@@ -246,9 +271,17 @@ func TestCacheIsBounded(t *testing.T) {
 }
 
 func TestStorageMax(t *testing.T) {
-	n := start(t, func(o *Options) { o.StorageMax = 7 << 20 })
+	n := start(t)
+	empty, err := n.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n = reopen(t, n.opts.Dir, func(o *Options) { o.StorageMax = empty.Used + 3<<20 })
 	a := add(t, n, sealedBytes(1, 1<<20))
-	_, _, _, err := n.Add(t.Context(), bytes.NewReader(sealedBytes(2, 4<<20)))
+	_, _, _, err = n.Add(t.Context(), bytes.NewReader(sealedBytes(2, 4<<20)))
 	if !errors.Is(err, ErrNoSpace) {
 		t.Fatalf("add past StorageMax: %v", err)
 	}

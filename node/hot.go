@@ -75,6 +75,13 @@ func (h *hotBlocks) heats(d digest, want int) bool {
 	return false
 }
 
+// put caches a block that there is no file of.
+func (h *hotBlocks) put(d digest, b []byte) {
+	if h.cache != nil {
+		h.cache.Set(d, b)
+	}
+}
+
 // forget drops a block whose bytes on disk changed or went. A load that is
 // under way is not kept.
 func (h *hotBlocks) forget(d digest) {

@@ -166,6 +166,9 @@ func startKubo(opts Options) (*core.IpfsNode, error) {
 	}
 	quiet(cfg)
 	cfg.Addresses.Swarm = opts.Listen
+	if err := seed(r.Datastore()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	k, err := core.NewNode(context.Background(), &core.BuildCfg{
 		Online:          true,
 		Permanent:       true,
@@ -176,6 +179,10 @@ func startKubo(opts Options) (*core.IpfsNode, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	// It would remember peers, and dial them when there are few.
+	if err := k.Bootstrapper.Close(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
 	return k, nil
 }
 
@@ -183,16 +190,12 @@ func startKubo(opts Options) (*core.IpfsNode, error) {
 func (n *Node) prepare(ctx context.Context) error {
 	n.flight.held = map[digest]int{}
 	n.offline = blockservice.New(n.kubo.Blockstore, offline.Exchange(n.kubo.Blockstore))
-	if err := n.measureSpace(ctx); err != nil {
-		return err
-	}
 	// Pins need no fsync each: their owner repeats those that a power cut
 	// takes. The pinner's indexes are flushed by Close and rebuilt without it.
 	if p, ok := n.kubo.Pinning.(interface{ SetAutosync(bool) bool }); ok {
 		p.SetAutosync(false)
 	}
-	// A peer never answers a request for the empty block, so it must be here.
-	return n.kubo.Blockstore.Put(ctx, emptyBlock())
+	return n.measureSpace(ctx)
 }
 
 // enter admits a call: its context ends when the Node is closed, and Close

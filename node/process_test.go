@@ -18,6 +18,7 @@ import (
 	golog "github.com/ipfs/go-log/v2"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"go.uber.org/goleak"
 )
 
 // childDir names the folder that a child process, which is this test binary
@@ -258,4 +259,25 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 			t.Errorf("Pins after Close: %v", err)
 		}
 	}
+}
+
+// Close leaves nothing running but what Kubo is known to: the manager of
+// provider queries, of which there is one a node and which is idle, and a timer
+// of LevelDB that ends within a minute.
+func TestCloseLeavesNothingRunning(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	a, b := start(t), start(t)
+	x := add(t, a, sealedBytes(1, 3*leafSize))
+	connect(t, b, a)
+	readBack(t, b, x, leafSize)
+	for _, n := range []*Node{a, b} {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goleak.VerifyNone(t, before,
+		goleak.IgnoreAnyFunction("github.com/ipfs/boxo/routing/providerquerymanager.(*ProviderQueryManager).run"),
+		goleak.IgnoreAnyFunction("github.com/ipfs/boxo/routing/providerquerymanager.(*ProviderQueryManager).findProviderWorker"),
+		goleak.IgnoreAnyFunction("github.com/gammazero/chanqueue.(*ChanQueue[...]).bufferData"),
+		goleak.IgnoreAnyFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }

@@ -13,7 +13,6 @@ import (
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
-	"github.com/multiformats/go-multihash"
 )
 
 // ReadBlockAt reads a part of one block as an io.ReaderAt does. From this
@@ -83,6 +82,7 @@ func (n *Node) fetch(ctx context.Context, c cid.Cid, d digest) ([]byte, error) {
 		}
 		if err := n.keep(ctx, b); err != nil {
 			n.opts.Logger.Warn("keep a fetched block", "cid", c.String(), "err", err)
+			n.hot.put(d, b.RawData())
 		}
 		return b.RawData(), nil
 	})
@@ -187,17 +187,4 @@ func (n *Node) heal(ctx context.Context, c cid.Cid) error {
 		return err
 	}
 	return n.keep(ctx, b)
-}
-
-// emptyBlock is the raw block of no bytes.
-func emptyBlock() blocks.Block {
-	mh, err := multihash.Sum(nil, multihash.SHA2_256, -1)
-	if err != nil {
-		panic(err) // unreachable: SHA-256 is always there
-	}
-	b, err := blocks.NewBlockWithCid(nil, cid.NewCidV1(cid.Raw, mh))
-	if err != nil {
-		panic(err) // unreachable: the CID is the sum of the bytes
-	}
-	return b
 }

@@ -104,6 +104,10 @@ func quiet(c *config.Config) {
 	c.AutoNAT.ServiceMode = config.AutoNATServiceDisabled
 	c.Pubsub.Enabled = config.False
 	quietSwarm(&c.Swarm)
+	// Every connected peer is asked for a block, not only those that sent some.
+	c.Internal.Bitswap = &config.InternalBitswap{
+		BroadcastControl: &config.BitswapBroadcastControl{Enable: config.False},
+	}
 
 	c.Datastore.Spec = datastoreSpec()
 	c.Datastore.HashOnRead = true
