@@ -107,6 +107,8 @@ func BenchmarkLinkCachedMany(b *testing.B) {
 	links := make([]string, 10_000)
 	for i := range links {
 		links[i] = w.link(b, func(r *policy.LinkRequest) { r.Subject = fmt.Sprint("listener ", i) })
+		_, err := w.verifier.Link(links[i], "GET", listenPath)
+		must(b, err)
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -26,6 +27,8 @@ type IssuerOptions struct {
 	LinkSecret []byte // at least 32 random bytes
 	Now        func() time.Time
 	Rand       io.Reader
+	MaxTTL     time.Duration // longest life of a token; 0: 366 days
+	MaxLinkTTL time.Duration // longest life of a link; 0: 7 days
 }
 
 // An Issuer makes tokens and links. It is safe for concurrent use if its Rand
@@ -51,6 +54,8 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	if _, err := linkKeys([]LinkKey{{o.LinkKeyID, o.LinkSecret}}); err != nil {
 		return nil, fmt.Errorf("make an issuer: %w", err)
 	}
+	o.MaxTTL = cmp.Or(o.MaxTTL, defaultMaxTTL)
+	o.MaxLinkTTL = cmp.Or(o.MaxLinkTTL, defaultMaxLinkTTL)
 	header := (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", o.KeyID)
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: o.Key}, header)
 	if err != nil {
@@ -70,7 +75,7 @@ type TokenRequest struct {
 	Subject  string
 	Stations []string // ids; empty: all stations, and the node itself
 	Actions  []Action
-	TTL      time.Duration // at most MaxTTL of whoever verifies it
+	TTL      time.Duration
 }
 
 // tokenClaims are the claims of a token as they are spelled.
@@ -89,7 +94,7 @@ type tokenClaims struct {
 // Token makes a bearer token, valid at once. The token is a secret; its jti is
 // not, and revokes it.
 func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err error) {
-	if err := r.check(); err != nil {
+	if err := r.check(i.o.MaxTTL); err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
 	}
 	id, err := i.newID()
@@ -110,16 +115,16 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 	return raw, jti, expires, nil
 }
 
-func (r TokenRequest) check() error {
+func (r TokenRequest) check(maxTTL time.Duration) error {
 	switch {
-	case r.Subject == "" || len(r.Subject) > maxName:
-		return fmt.Errorf("subject: give 1 to %d bytes", maxName)
+	case r.Subject == "" || len(r.Subject) > maxName || r.Subject == kindLocal:
+		return fmt.Errorf("subject: give 1 to %d bytes, and not %q", maxName, kindLocal)
 	case len(r.Actions) == 0:
 		return errors.New("no action")
-	case r.TTL < time.Second:
-		return fmt.Errorf("ttl %v: want at least a second", r.TTL)
-	case slices.Contains(r.Stations, ""):
-		return errors.New("a station without an id")
+	case r.TTL < time.Second || r.TTL > maxTTL:
+		return fmt.Errorf("ttl %v: want 1s to %v", r.TTL, maxTTL)
+	case slices.Contains(r.Stations, "") || slices.Contains(r.Stations, everyStation):
+		return errors.New("a station without an id; name none for all of them")
 	}
 	for _, a := range r.Actions {
 		if !everyAction().has(a) {
@@ -184,7 +189,7 @@ type LinkRequest struct {
 	Path     string        // exact and canonical, such as /listen/CID
 	Methods  []string      // empty: GET and HEAD
 	Subject  string        // may be empty
-	TTL      time.Duration // 0: 5 minutes; at most MaxLinkTTL of whoever verifies it
+	TTL      time.Duration // 0: 5 minutes
 	Download bool          // also as a file, where the station allows it
 }
 
@@ -197,7 +202,7 @@ func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) 
 	if len(r.Methods) == 0 {
 		r.Methods = []string{"GET", "HEAD"}
 	}
-	if err := r.check(); err != nil {
+	if err := r.check(i.o.MaxLinkTTL); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
 	}
 	id, err := i.newID()
@@ -221,14 +226,14 @@ func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) 
 	return raw, claims.Expires, nil
 }
 
-func (r LinkRequest) check() error {
+func (r LinkRequest) check(maxTTL time.Duration) error {
 	switch {
 	case r.Station == "":
 		return errors.New("no station")
 	case r.Epoch > math.MaxInt64:
 		return errors.New("epoch out of range")
-	case r.TTL < time.Second:
-		return fmt.Errorf("ttl %v: want at least a second", r.TTL)
+	case r.TTL < time.Second || r.TTL > maxTTL:
+		return fmt.Errorf("ttl %v: want 1s to %v", r.TTL, maxTTL)
 	case len(r.Subject) > maxName:
 		return fmt.Errorf("subject: give at most %d bytes", maxName)
 	}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"math"
@@ -30,7 +29,6 @@ func (v *Verifier) parseLink(raw string) (*credential, error) {
 		return nil, refuse(codeMalformed, "not a link: tag, station, cti, iat, catu or catm missing")
 	}
 	c := linkCredential(claims)
-	c.print = sha256.Sum256([]byte(raw))
 	return c, checkTTL(c, v.o.MaxLinkTTL)
 }
 
@@ -52,6 +50,10 @@ func linkError(err error) error {
 	switch {
 	case errors.Is(err, cat.ErrMAC):
 		return refuse(codeSignature, "tag does not verify")
+	case errors.Is(err, cat.ErrExpired):
+		return refuse(codeExpired, "expired")
+	case errors.Is(err, cat.ErrNotYetValid):
+		return refuse(codeNotYetValid, "not yet valid")
 	case errors.Is(err, cat.ErrScope):
 		return refuse(codeScope, "link is for another path or method")
 	}

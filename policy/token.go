@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"math"
@@ -45,12 +44,7 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 	if err != nil {
 		return nil, refuse(codeMalformed, "claims are not strict JSON")
 	}
-	c, err := v.tokenClaims(claims)
-	if err != nil {
-		return nil, err
-	}
-	c.print = sha256.Sum256([]byte(raw))
-	return c, nil
+	return v.tokenClaims(claims)
 }
 
 // checkSpelling refuses every spelling but the canonical one: three parts of
@@ -147,8 +141,8 @@ func (v *Verifier) tokenClaims(m map[string]any) (*credential, error) {
 	c.id, ok[0] = name(m["jti"])
 	c.subject, ok[1] = name(m["sub"])
 	c.stations, c.everywhere, ok[2] = stations(m["stations"])
-	if ok != [3]bool{true, true, true} {
-		return nil, refuse(codeMalformed, "jti, sub or stations missing or of the wrong form")
+	if ok != [3]bool{true, true, true} || c.subject == kindLocal {
+		return nil, refuse(codeMalformed, "jti, sub or stations missing, reserved or of the wrong form")
 	}
 	scope, isText := m["scope"].(string)
 	if _, there := m["scope"]; there && !isText {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"errors"
@@ -117,15 +118,9 @@ func (o VerifierOptions) check() error {
 }
 
 func (o *VerifierOptions) setDefaults() {
-	if o.MaxTTL == 0 {
-		o.MaxTTL = defaultMaxTTL
-	}
-	if o.MaxLinkTTL == 0 {
-		o.MaxLinkTTL = defaultMaxLinkTTL
-	}
-	if o.CacheBytes == 0 {
-		o.CacheBytes = defaultCacheBytes
-	}
+	o.MaxTTL = cmp.Or(o.MaxTTL, defaultMaxTTL)
+	o.MaxLinkTTL = cmp.Or(o.MaxLinkTTL, defaultMaxLinkTTL)
+	o.CacheBytes = cmp.Or(o.CacheBytes, defaultCacheBytes)
 }
 
 // Token verifies a bearer token: a JWT (RFC 9068) signed with EdDSA or ES256.
@@ -172,7 +167,8 @@ func (v *Verifier) remember(kind, raw string, parse func(string) (*credential, e
 	if err != nil {
 		return nil, err
 	}
-	if v.o.Now().Before(c.expires.Add(v.o.Leeway)) {
+	c.print = key.print
+	if v.timely(c) == nil {
 		v.known.Set(key, c)
 	}
 	return c, nil
@@ -180,18 +176,23 @@ func (v *Verifier) remember(kind, raw string, parse func(string) (*credential, e
 
 // grant checks all that may have changed since c was parsed.
 func (v *Verifier) grant(c *credential) (Grant, error) {
-	now := v.o.Now()
-	if !now.Before(c.expires.Add(v.o.Leeway)) {
+	if err := v.timely(c); err != nil {
 		v.known.Invalidate(credentialKey{c.kind, c.print})
-		return Grant{}, refuse(codeExpired, "expired")
-	}
-	if soon := now.Add(v.o.Leeway); soon.Before(c.notBefore) || soon.Before(c.issued) {
-		return Grant{}, refuse(codeNotYetValid, "not yet valid")
+		return Grant{}, err
 	}
 	if err := v.revoked(c); err != nil {
 		return Grant{}, err
 	}
 	return Grant{c}, nil
+}
+
+// timely checks the times of c by the rules of links, which are those of tokens.
+func (v *Verifier) timely(c *credential) error {
+	times := cat.Claims{Expires: c.expires, NotBefore: c.notBefore, Issued: c.issued}
+	if err := times.CheckTime(v.o.Now(), v.o.Leeway); err != nil {
+		return linkError(err)
+	}
+	return nil
 }
 
 func (v *Verifier) revoked(c *credential) error {

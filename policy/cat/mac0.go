@@ -35,8 +35,9 @@ type mac0 struct {
 // codec spells deterministic CBOR (RFC 8949, 4.2.1), and reads CBOR within
 // bounds.
 type codec struct {
-	enc cbor.EncMode
-	dec cbor.DecMode
+	enc    cbor.EncMode
+	dec    cbor.DecMode
+	header []byte // the one protected header that is accepted
 }
 
 func newCodec() (codec, error) {
@@ -55,7 +56,11 @@ func newCodec() (codec, error) {
 	if err != nil {
 		return codec{}, fmt.Errorf("set up CBOR: %w", err)
 	}
-	return codec{enc, dec}, nil
+	header, err := enc.Marshal(map[int64]int64{labelAlg: algHS256})
+	if err != nil {
+		return codec{}, fmt.Errorf("set up CBOR: %w", err)
+	}
+	return codec{enc, dec, header}, nil
 }
 
 // sum is the authentication tag of m.
@@ -79,11 +84,6 @@ func (c codec) spell(m mac0, tagged bool) ([]byte, error) {
 		return append([]byte(tagCWT+tagMac0), b...), nil
 	}
 	return append([]byte(tagMac0), b...), nil
-}
-
-// protected is the header that is accepted.
-func (c codec) protected() ([]byte, error) {
-	return c.enc.Marshal(map[int64]int64{labelAlg: algHS256})
 }
 
 // parse reads a token that has exactly one spelling: nothing outside the MAC
@@ -111,15 +111,10 @@ func (c codec) parse(raw string) (m mac0, tagged bool, err error) {
 	if err != nil || !bytes.Equal(spelled, b) {
 		return m, false, fmt.Errorf("not canonical: %w", ErrMalformed)
 	}
-	return m, tagged, c.checkProtected(m.Protected)
-}
-
-func (c codec) checkProtected(header []byte) error {
-	want, err := c.protected()
-	if err != nil || !bytes.Equal(header, want) {
-		return fmt.Errorf("protected header is not alg HS256 alone: %w", ErrMalformed)
+	if !bytes.Equal(m.Protected, c.header) {
+		return m, false, fmt.Errorf("protected header is not alg HS256 alone: %w", ErrMalformed)
 	}
-	return nil
+	return m, tagged, nil
 }
 
 // decodeBase64 refuses padding, white space and left-over bits.

@@ -18,8 +18,13 @@ func (m Match) holds(path string) bool {
 
 // canonicalPath reports whether path has one spelling only.
 func canonicalPath(path string) bool {
-	if path == "" || path[0] != '/' || strings.ContainsFunc(path, notPlain) {
+	if path == "" || path[0] != '/' {
 		return false
+	}
+	for i := range len(path) {
+		if !plain(path[i]) {
+			return false
+		}
 	}
 	parts := path[1:]
 	for parts != "" {
@@ -35,12 +40,12 @@ func canonicalPath(path string) bool {
 	return true
 }
 
-// notPlain reports whether r is no character that a path may have unescaped
-// (RFC 3986 pchar and /), or is ; which some servers cut parameters at.
-func notPlain(r rune) bool {
+// plain reports whether c may stand in a path unescaped (RFC 3986, pchar and
+// /), and is not ; which some servers cut parameters at.
+func plain(c byte) bool {
 	switch {
-	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-		return false
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
 	}
-	return !strings.ContainsRune("/-._~!$&'()*+,=:@", r)
+	return strings.IndexByte("/-._~!$&'()*+,=:@", c) >= 0
 }

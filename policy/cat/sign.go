@@ -37,11 +37,7 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	if _, err := s.codec.claims(payload); err != nil {
 		return "", err
 	}
-	protected, err := s.codec.protected()
-	if err != nil {
-		return "", fmt.Errorf("encode header: %w", err)
-	}
-	m := mac0{Protected: protected, Unprotected: map[int64][]byte{labelKid: []byte(s.kid)}, Payload: payload}
+	m := mac0{Protected: s.codec.header, Unprotected: map[int64][]byte{labelKid: []byte(s.kid)}, Payload: payload}
 	if m.Tag, err = s.codec.sum(s.secret, m); err != nil {
 		return "", err
 	}
