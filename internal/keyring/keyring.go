@@ -128,8 +128,12 @@ func create(dir string, unlock Unlock, uid int) error {
 
 // checkVacant refuses a folder that has a keyring, or the stations of one.
 func checkVacant(dir string) error {
-	if _, err := os.Lstat(filepath.Join(dir, secretsFile)); !errors.Is(err, fs.ErrNotExist) {
+	_, err := os.Lstat(filepath.Join(dir, secretsFile))
+	if err == nil {
 		return fmt.Errorf("%w: there is a keyring in this folder already", fs.ErrExist)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	b, err := os.ReadFile(filepath.Join(dir, stationsFile))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -177,13 +176,12 @@ func (k *Keyring) writeStations(stations map[string][]generation) error {
 // refuses when the file is no longer the one that this keyring knows: another
 // process, or a write of this one that failed half-way, changed it.
 func (k *Keyring) change(f func(map[string][]generation) error) error {
-	path := filepath.Join(k.dir, stationsFile)
-	b, err := readPrivate(path, k.uid, maxStationsSize)
+	b, err := k.read(stationsFile, maxStationsSize)
 	if err != nil {
 		return err
 	}
 	if sha256.Sum256(b) != k.written {
-		return fmt.Errorf("%s: %w: it changed since this process opened it: stop every process on this home and start one again", path, ErrDamaged)
+		return fmt.Errorf("%s: %w: it changed since this process opened it: stop every process on this home and start one again", filepath.Join(k.dir, stationsFile), ErrDamaged)
 	}
 	stations := maps.Clone(k.stations)
 	if err := f(stations); err != nil {
@@ -235,9 +233,6 @@ func (k *Keyring) RemoveStation(station string) error {
 		delete(m, station)
 		return nil
 	})
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: restore it from a backup", err)
-	}
 	if err != nil {
 		return fmt.Errorf("destroy the keys of station %q: %w", station, err)
 	}
