@@ -30,28 +30,25 @@ type blockRow struct {
 }
 
 // Begin makes the intent to add a segment durable, with its wrapped key. Only
-// ID, Station, Created and Key of s are looked at.
+// ID, Station, Created and Key of s are looked at. It returns musen.ErrExists
+// if the id was used before.
 func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
-	r := segmentRow{
+	r := &segmentRow{
 		ID: s.ID, Station: s.Station, State: pending, Created: micros(s.Created),
 		Leaves: []byte{}, Title: []byte{}, Artist: []byte{}, MAC: []byte{},
 	}
-	k := keyRow{Segment: s.ID, Generation: int64(s.Key.Generation), Ciphertext: s.Key.Ciphertext}
-	err := checkBegin(s)
-	if err == nil {
+	k := &keyRow{Segment: s.ID, Generation: int64(s.Key.Generation), Ciphertext: s.Key.Ciphertext}
+	var err error
+	if !musen.IsID(s.ID) || len(s.Key.Ciphertext) == 0 {
+		err = fmt.Errorf("a segment needs an id and a wrapped key: %w", musen.ErrInvalid)
+	} else {
 		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
-			if err := stationThere(ctx, tx, s.Station); err != nil {
-				return err
-			}
-			taken, err := tx.NewSelect().Model((*segmentRow)(nil)).Where("id = ?", s.ID).Exists(ctx)
-			if err == nil && taken {
-				err = musen.ErrExists
+			_, err := c.Station(ctx, s.Station)
+			if err == nil {
+				_, err = tx.NewInsert().Model(r).Exec(ctx)
 			}
 			if err == nil {
-				_, err = tx.NewInsert().Model(&r).Exec(ctx)
-			}
-			if err == nil {
-				_, err = tx.NewInsert().Model(&k).Exec(ctx)
+				_, err = tx.NewInsert().Model(k).Exec(ctx)
 			}
 			return err
 		}})
@@ -59,35 +56,22 @@ func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
 	return c.failed(err, "begin segment %q", s.ID)
 }
 
-func checkBegin(s musen.Segment) error {
-	if !musen.IsID(s.ID) || len(s.Key.Ciphertext) == 0 {
-		return fmt.Errorf("a segment needs an id and a wrapped key: %w", musen.ErrInvalid)
-	}
-	return nil
-}
-
-func stationThere(ctx context.Context, tx bun.Tx, id string) error {
-	there, err := tx.NewSelect().Model((*stationRow)(nil)).Where("id = ? AND name_mac IS NOT NULL", id).Exists(ctx)
-	if err == nil && !there {
-		err = fmt.Errorf("station %q: %w", id, musen.ErrNotFound)
-	}
-	return err
-}
-
-// Commit makes a segment that was begun live; its key, station and time stay
-// those of Begin. inner are the blocks between the root and the leaves. It
-// returns musen.ErrExists, and leaves the intent, when the station has a live
-// segment with that fingerprint; without a fingerprint nothing is compared.
+// Commit makes a segment live that was begun with the same ID, Station and
+// Created; its key is the one of Begin. inner are the blocks between the root
+// and the leaves. It returns musen.ErrExists, and leaves the intent, when the
+// station has a live segment with that fingerprint, or any station had one of
+// the same sealed bytes; without a fingerprint only the latter is looked at.
 func (c *Catalog) Commit(ctx context.Context, s musen.Segment, fingerprint []byte, inner []cid.Cid) error {
 	r, err := c.commitRow(s, fingerprint)
 	if err == nil {
 		blocks := blocksOf(s, inner)
 		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
-			if err := checkCommit(ctx, tx, r); err != nil {
+			if _, err := c.Station(ctx, s.Station); err != nil {
 				return err
 			}
-			r.sign(c.box)
-			if _, err := tx.NewUpdate().Model(r).WherePK().Exec(ctx); err != nil {
+			res, err := tx.NewUpdate().Model(r).WherePK().
+				Where("station = ? AND created = ? AND state = ?", r.Station, r.Created, pending).Exec(ctx)
+			if err := oneRow(res, err); err != nil {
 				return err
 			}
 			return insertBlocks(ctx, tx, blocks)
@@ -109,7 +93,7 @@ func (c *Catalog) commitRow(s musen.Segment, fingerprint []byte) (*segmentRow, e
 		return nil, fmt.Errorf("%w: %w", musen.ErrInvalid, err)
 	}
 	r := &segmentRow{
-		ID: s.ID, Station: s.Station, State: live,
+		ID: s.ID, Station: s.Station, State: live, Created: micros(s.Created),
 		Multihash: s.CID.Hash(), Codec: int64(s.CID.Type()), Leaves: leaves, Fingerprint: fingerprint,
 		MediaType: s.MediaType, Duration: int64(s.Duration), Size: s.Size, SealedSize: s.SealedSize,
 		AIGenerated: s.AIGenerated, PublishAt: micros(s.PublishAt), ExpiresAt: micros(s.ExpiresAt),
@@ -117,38 +101,8 @@ func (c *Catalog) commitRow(s musen.Segment, fingerprint []byte) (*segmentRow, e
 	if r.Title, err = c.box.seal(cell{"segments", s.ID, "title"}, s.Title); err == nil {
 		r.Artist, err = c.box.seal(cell{"segments", s.ID, "artist"}, s.Artist)
 	}
+	r.sign(c.box)
 	return r, err
-}
-
-// checkCommit says whether an intent may become r, and takes over from Begin
-// what stays.
-func checkCommit(ctx context.Context, tx bun.Tx, r *segmentRow) error {
-	intent := segmentRow{ID: r.ID}
-	err := tx.NewSelect().Model(&intent).WherePK().Where("station = ? AND state <> ?", r.Station, removed).Scan(ctx)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return musen.ErrNotFound
-	case err != nil:
-		return err
-	case intent.State != pending:
-		return fmt.Errorf("it was committed before: %w", musen.ErrInvalid)
-	}
-	r.Created = intent.Created
-	if r.Fingerprint != nil {
-		same, err := tx.NewSelect().Model((*segmentRow)(nil)).
-			Where("station = ? AND fingerprint = ?", r.Station, r.Fingerprint).Exists(ctx)
-		if err == nil && same {
-			err = fmt.Errorf("equal audio: %w", musen.ErrExists)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	taken, err := tx.NewSelect().Model((*segmentRow)(nil)).Where("multihash = ?", r.Multihash).Exists(ctx)
-	if err == nil && taken {
-		err = fmt.Errorf("another segment has the same sealed bytes: %w", musen.ErrInvalid)
-	}
-	return err
 }
 
 // blocksOf are the blocks of a segment that need an entry besides its own.

@@ -109,13 +109,7 @@ func (c *Catalog) CreateStation(ctx context.Context, s musen.Station) error {
 	if err == nil {
 		err = c.writer.write(ctx, change{
 			apply: func(ctx context.Context, tx bun.Tx) error {
-				taken, err := tx.NewSelect().Model((*stationRow)(nil)).Where("id = ? OR name_mac = ?", r.ID, r.NameMAC).Exists(ctx)
-				if err == nil && taken {
-					err = musen.ErrExists
-				}
-				if err == nil {
-					_, err = tx.NewInsert().Model(&r).Exec(ctx)
-				}
+				_, err := tx.NewInsert().Model(&r).Exec(ctx)
 				return err
 			},
 			done: func() { c.stations.put(s) },
@@ -146,7 +140,8 @@ func (c *Catalog) Stations(context.Context) ([]musen.Station, error) {
 }
 
 // UpdateStation changes the name, description, downloads and epoch of the
-// station with that id. An epoch never goes back.
+// station with that id. An epoch never goes back. It returns musen.ErrExists
+// if another station has the name.
 func (c *Catalog) UpdateStation(ctx context.Context, s musen.Station) error {
 	r, err := c.stationRow(s)
 	if err == nil {
@@ -180,11 +175,7 @@ func checkUpdate(ctx context.Context, tx bun.Tx, r stationRow) (created int64, e
 	if old.Epoch > r.Epoch {
 		return 0, fmt.Errorf("epoch %d after %d: %w", r.Epoch, old.Epoch, musen.ErrInvalid)
 	}
-	taken, err := tx.NewSelect().Model((*stationRow)(nil)).Where("name_mac = ? AND id <> ?", r.NameMAC, r.ID).Exists(ctx)
-	if err == nil && taken {
-		err = musen.ErrExists
-	}
-	return old.Created, err
+	return old.Created, nil
 }
 
 // RemoveStation removes a station that has neither live segments nor adds in

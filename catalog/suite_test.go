@@ -361,28 +361,33 @@ func testEqualAudio(t *testing.T, f *fixture) {
 
 func testRefusedCommits(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	st := f.station("jazz")
+	st, other := f.station("jazz"), f.station("blues")
 	wantErr(t, f.Commit(ctx, newSegment(st.ID, 1, f.clock.Now()), nil, nil), musen.ErrNotFound)
 	there := f.add(st.ID, 1, nil)
 	wantErr(t, f.Begin(ctx, there), musen.ErrExists)
-	wantErr(t, f.Commit(ctx, there, nil, nil), musen.ErrInvalid)
+	wantErr(t, f.Commit(ctx, there, nil, nil), musen.ErrNotFound)
 
-	for name, spoil := range map[string]func(*musen.Segment){
-		"no CID":            func(s *musen.Segment) { s.CID = cid.Undef },
-		"no leaves":         func(s *musen.Segment) { s.Leaves = nil },
-		"too few leaves":    func(s *musen.Segment) { s.Leaves = s.Leaves[1:] },
-		"too many leaves":   func(s *musen.Segment) { s.Leaves = append(s.Leaves, s.Leaves[0]) },
-		"no sealed bytes":   func(s *musen.Segment) { s.SealedSize = 0 },
-		"negative size":     func(s *musen.Segment) { s.Size = -1 },
-		"inner as leaf":     func(s *musen.Segment) { s.Leaves[1] = randomCID(cid.DagProtobuf) },
-		"another station":   func(s *musen.Segment) { s.Station = newID() },
-		"sealed bytes seen": func(s *musen.Segment) { s.CID = there.CID },
+	for name, c := range map[string]struct {
+		want  error
+		spoil func(*musen.Segment)
+	}{
+		"no CID":            {musen.ErrInvalid, func(s *musen.Segment) { s.CID = cid.Undef }},
+		"no leaves":         {musen.ErrInvalid, func(s *musen.Segment) { s.Leaves = nil }},
+		"too few leaves":    {musen.ErrInvalid, func(s *musen.Segment) { s.Leaves = s.Leaves[1:] }},
+		"too many leaves":   {musen.ErrInvalid, func(s *musen.Segment) { s.Leaves = append(s.Leaves, s.Leaves[0]) }},
+		"no sealed bytes":   {musen.ErrInvalid, func(s *musen.Segment) { s.SealedSize = 0 }},
+		"negative size":     {musen.ErrInvalid, func(s *musen.Segment) { s.Size = -1 }},
+		"inner as leaf":     {musen.ErrInvalid, func(s *musen.Segment) { s.Leaves[1] = randomCID(cid.DagProtobuf) }},
+		"no station":        {musen.ErrNotFound, func(s *musen.Segment) { s.Station = newID() }},
+		"another station":   {musen.ErrNotFound, func(s *musen.Segment) { s.Station = other.ID }},
+		"another time":      {musen.ErrNotFound, func(s *musen.Segment) { s.Created = s.Created.Add(time.Second) }},
+		"sealed bytes seen": {musen.ErrExists, func(s *musen.Segment) { s.CID = there.CID }},
 	} {
 		s := newSegment(st.ID, 2, f.clock.Now())
 		noErr(t, f.Begin(ctx, s))
-		spoil(&s)
-		if err := f.Commit(ctx, s, nil, nil); !errors.Is(err, musen.ErrInvalid) && !errors.Is(err, musen.ErrNotFound) {
-			t.Errorf("%s: %v", name, err)
+		c.spoil(&s)
+		if err := f.Commit(ctx, s, nil, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		noErr(t, f.Abort(ctx, s.ID))
 	}

@@ -125,13 +125,7 @@ func (c *Catalog) PutToken(ctx context.Context, t musen.Token) error {
 			if _, err := tx.NewDelete().Model((*tokenRow)(nil)).Where("expires <> ? AND expires < ?", zeroTime, old).Exec(ctx); err != nil {
 				return err
 			}
-			taken, err := tx.NewSelect().Model((*tokenRow)(nil)).Where("id = ?", r.ID).Exists(ctx)
-			if err == nil && taken {
-				err = musen.ErrExists
-			}
-			if err == nil {
-				_, err = tx.NewInsert().Model(&r).Exec(ctx)
-			}
+			_, err := tx.NewInsert().Model(&r).Exec(ctx)
 			return err
 		}})
 	}
