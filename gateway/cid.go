@@ -16,20 +16,21 @@ const maxCID = 128
 // either case, base36, base58btc, base64url or base16, with the codec raw or
 // dag-pb. Its hash is sha2-256, and the spelling is the one that the CID
 // itself has in that base: nothing that two clients could read differently is
-// a CID. Any other is musen.ErrNotFound.
-func parseCID(s string) (cid.Cid, error) {
+// a CID. Any other is musen.ErrNotFound. With the CID comes its canonical
+// spelling.
+func parseCID(s string) (cid.Cid, string, error) {
 	if len(s) > maxCID {
-		return cid.Undef, musen.ErrNotFound
+		return cid.Undef, "", musen.ErrNotFound
 	}
 	c, err := cid.Decode(s)
 	if err != nil || spelling(c, s) != s {
-		return cid.Undef, musen.ErrNotFound
+		return cid.Undef, "", musen.ErrNotFound
 	}
 	p := c.Prefix()
 	if p.MhType != multihash.SHA2_256 || p.MhLength != 32 || p.Codec != cid.Raw && p.Codec != cid.DagProtobuf {
-		return cid.Undef, musen.ErrNotFound
+		return cid.Undef, "", musen.ErrNotFound
 	}
-	return c, nil
+	return c, canonical(c, s), nil
 }
 
 // spelling spells c in the base that s begins with, or returns "".
@@ -51,13 +52,21 @@ func spelling(c cid.Cid, s string) string {
 	return out
 }
 
-// canonical spells the CIDs of both codecs that c's multihash can have, c's own
-// first: a link is bound to one of them.
-func canonical(c cid.Cid) [2]string {
-	raw := cid.NewCidV1(cid.Raw, c.Hash()).String()
-	dag := cid.NewCidV1(cid.DagProtobuf, c.Hash()).String()
-	if c.Type() == cid.Raw {
-		return [2]string{raw, dag}
+// canonical is the spelling that c has in logs and in links: CIDv1 in base32.
+// The spelling that c was parsed from is used if it is that one.
+func canonical(c cid.Cid, parsed string) string {
+	if c.Version() == 1 && parsed[0] == multibase.Base32 {
+		return parsed
 	}
-	return [2]string{dag, raw}
+	return cid.NewCidV1(c.Type(), c.Hash()).String()
+}
+
+// alias is the canonical spelling of the CID of the same multihash with the
+// other codec.
+func alias(c cid.Cid) string {
+	codec := uint64(cid.Raw)
+	if c.Type() == cid.Raw {
+		codec = cid.DagProtobuf
+	}
+	return cid.NewCidV1(codec, c.Hash()).String()
 }

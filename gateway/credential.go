@@ -68,17 +68,16 @@ func bearer(v string) string {
 // canonical path of the CID, whichever way the request spelled it; one that
 // names another path is refused in the same way whether c is defined, known or
 // neither.
-func (s *Server) verify(cr credential, method string, c cid.Cid) (policy.Grant, error) {
+func (s *Server) verify(cr credential, method string, c cid.Cid, spelled string) (policy.Grant, error) {
 	if cr.isToken {
 		return s.o.Verifier.Token(cr.raw)
 	}
 	if !c.Defined() {
 		return s.o.Verifier.Link(cr.raw, method, "/listen/")
 	}
-	paths := canonical(c)
-	g, err := s.o.Verifier.Link(cr.raw, method, "/listen/"+paths[0])
-	if err != nil {
-		g, err = s.o.Verifier.Link(cr.raw, method, "/listen/"+paths[1])
+	g, err := s.o.Verifier.Link(cr.raw, method, "/listen/"+spelled)
+	if err != nil { // the segment's own CID may have the other codec
+		g, err = s.o.Verifier.Link(cr.raw, method, "/listen/"+alias(c))
 	}
 	return g, err
 }

@@ -33,12 +33,12 @@ func newTrustless(blocks blockservice.BlockService) (http.Handler, error) {
 // serveIPFS answers GET and HEAD /ipfs/{cid}: sealed bytes, for anybody. A
 // block that belongs to no live segment, or that is not here, does not exist.
 func (s *Server) serveIPFS(c *gin.Context) {
-	id, err := parseCID(c.Param("cid"))
+	id, spelled, err := parseCID(c.Param("cid"))
 	if err != nil {
 		s.refuse(c, err)
 		return
 	}
-	c.Set(cidKey, canonical(id)[0])
+	c.Set(cidKey, spelled)
 	if err := s.streams.take(""); err != nil {
 		s.refuse(c, err)
 		return

@@ -3,7 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strconv"
@@ -27,13 +27,13 @@ func (s *Server) listen(c *gin.Context) {
 		s.refuse(c, err)
 		return
 	}
-	id, idErr := parseCID(c.Param("cid"))
-	grant, err := s.verify(cred, c.Request.Method, id)
+	id, spelled, idErr := parseCID(c.Param("cid"))
+	grant, err := s.verify(cred, c.Request.Method, id, spelled)
 	if err = errors.Join(err, idErr); err != nil {
 		s.refuse(c, err)
 		return
 	}
-	c.Set(cidKey, canonical(id)[0])
+	c.Set(cidKey, spelled)
 	subject := subjectOf(grant)
 	if err := s.streams.take(subject); err != nil {
 		s.refuse(c, err)
@@ -87,25 +87,30 @@ func (s *Server) open(ctx context.Context, g policy.Grant, c cid.Cid, download b
 // page can use the cookie or the token of somebody else. That depends on how
 // the request looks and never on what it is answered.
 func setListenHeaders(h http.Header, linkInQuery bool) {
-	h.Set("Cache-Control", "private, no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Vary", "Authorization, Cookie")
+	f := newFields(h, 7)
+	f.set("Cache-Control", "private, no-store")
+	f.set("X-Content-Type-Options", "nosniff")
+	f.set("Referrer-Policy", "no-referrer")
+	f.set("Vary", "Authorization, Cookie")
 	if !linkInQuery {
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		f.set("Cross-Origin-Resource-Policy", "same-origin")
 		return
 	}
-	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Expose-Headers", "Accept-Ranges, Content-Length, Content-Range, ETag, Retry-After, X-Request-Id")
+	f.set("Cross-Origin-Resource-Policy", "cross-origin")
+	f.set("Access-Control-Allow-Origin", "*")
+	f.set("Access-Control-Expose-Headers", "Accept-Ranges, Content-Length, Content-Range, ETag, Retry-After, X-Request-Id")
 }
 
 // versionOf is the validator of a segment. The tag is the same for every
 // grant, and cannot be computed from the CID alone.
 func versionOf(s musen.Segment) version {
-	sum := sha256.Sum256([]byte("musen-listen\x00" + s.ID + "\x00" + string(s.CID.Hash())))
-	tag := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])
-	return version{etag: `"` + tag + `"`, modified: s.Created.UTC().Truncate(time.Second)}
+	b := make([]byte, 0, 128)
+	b = append(b, "musen-listen\x00"...)
+	b = append(b, s.ID...)
+	b = append(b, 0)
+	b = append(b, s.CID.Hash()...)
+	sum := sha256.Sum256(b)
+	return version{etag: `"` + hex.EncodeToString(sum[:20]) + `"`, modified: s.Created.UTC().Truncate(time.Second)}
 }
 
 // A playback is one answer with audio.
@@ -168,19 +173,35 @@ func (p *playback) send(v version, ranges []byteRange) {
 
 // commit sets the headers of a successful answer and sends them.
 func (p *playback) commit(v version, status int, contentType string, length int64) {
-	h := p.c.Writer.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.FormatInt(length, 10))
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("ETag", v.etag)
+	f := newFields(p.c.Writer.Header(), 6)
+	f.set("Content-Type", contentType)
+	f.set("Content-Length", strconv.FormatInt(length, 10))
+	f.set("Accept-Ranges", "bytes")
+	f.set("Etag", v.etag)
 	if !v.modified.IsZero() {
-		h.Set("Last-Modified", v.modified.Format(http.TimeFormat))
+		f.set("Last-Modified", v.modified.Format(http.TimeFormat))
 	}
 	if p.download {
-		h.Set("Content-Disposition", attachment(p.segment))
+		f.set("Content-Disposition", attachment(p.segment))
 	} else {
-		h.Set("Content-Disposition", "inline")
+		f.set("Content-Disposition", "inline")
 	}
 	p.c.Status(status)
 	p.c.Writer.WriteHeaderNow()
+}
+
+// fields sets header fields of one value each in one allocation for all.
+type fields struct {
+	h      http.Header
+	values []string
+}
+
+// newFields makes room for n fields.
+func newFields(h http.Header, n int) *fields { return &fields{h, make([]string, 0, n)} }
+
+// set sets the field of that canonical name.
+func (f *fields) set(name, value string) {
+	f.values = append(f.values, value)
+	n := len(f.values)
+	f.h[name] = f.values[n-1 : n : n]
 }

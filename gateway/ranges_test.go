@@ -189,7 +189,7 @@ func FuzzParseCID(f *testing.F) {
 	}
 	f.Add("bafkqaaa")
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := parseCID(s)
+		c, spelled, err := parseCID(s)
 		if err != nil {
 			if err != musen.ErrNotFound {
 				t.Errorf("%q: %v", s, err)
@@ -200,9 +200,10 @@ func FuzzParseCID(f *testing.F) {
 		if err != nil || !decoded.Equals(c) || len(s) > maxCID {
 			t.Errorf("%q: accepted, but %v", s, err)
 		}
-		for _, spelled := range canonical(c) {
-			if again, err := parseCID(spelled); err != nil || !bytes.Equal(again.Hash(), c.Hash()) {
-				t.Errorf("%q: canonical %q: %v", s, spelled, err)
+		for _, other := range []string{spelled, alias(c)} {
+			again, canonical, err := parseCID(other)
+			if err != nil || !bytes.Equal(again.Hash(), c.Hash()) || canonical != other {
+				t.Errorf("%q: canonical %q: %v", s, other, err)
 			}
 		}
 	})
