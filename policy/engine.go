@@ -28,7 +28,7 @@ const (
 
 // EngineOptions are what an Engine decides by.
 type EngineOptions struct {
-	Policies []byte           // Cedar; empty: the default policies
+	Policies []byte           // Cedar; nil: the default policies
 	Now      func() time.Time // for embargoes and expiry of segments
 }
 
@@ -68,7 +68,7 @@ func NewEngine(o EngineOptions) (*Engine, error) {
 	if o.Now == nil {
 		return nil, errors.New("make a policy engine: no clock given")
 	}
-	if len(o.Policies) == 0 {
+	if o.Policies == nil {
 		o.Policies = []byte(defaultPolicies)
 	}
 	r, err := newRules(o.Policies)

@@ -217,6 +217,8 @@ func TestCheckRefuses(t *testing.T) {
 	const head = "@id(\"x\")\npermit (principal, action == Action::\"listen\", resource)\nwhen { "
 	cases := map[string]struct{ policy, says string }{
 		"syntax":                 {"permit (principal, action", "parse"},
+		"empty":                  {"", "there are 0"},
+		"comments only":          {"// permit", "there are 0"},
 		"no id":                  {"permit (principal, action, resource);", "@id"},
 		"id twice":               {`@id("a") permit (principal, action, resource); @id("a") forbid (principal, action, resource);`, "another"},
 		"unknown action":         {`@id("x") permit (principal, action == Action::"fly", resource);`, "fly"},

@@ -49,8 +49,8 @@ func newRules(policies []byte) (*rules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse policies: %w", err)
 	}
-	if len(list) > maxPolicies {
-		return nil, fmt.Errorf("check policies: %d are more than %d", len(list), maxPolicies)
+	if len(list) == 0 || len(list) > maxPolicies {
+		return nil, fmt.Errorf("check policies: there are %d, want 1 to %d", len(list), maxPolicies)
 	}
 	r := &rules{cedar.NewPolicySet(), v}
 	for _, p := range list {
