@@ -227,8 +227,10 @@ func (n *Node) Close() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	flushErr := n.kubo.Pinning.Flush(ctx)
-	err := errors.Join(flushErr, n.offline.Close(), n.kubo.Close(), n.lock.Close())
+	if err := n.kubo.Pinning.Flush(ctx); err != nil { // costs the next start some time
+		n.opts.Logger.Warn("flush pins", "err", err)
+	}
+	err := errors.Join(n.offline.Close(), n.kubo.Close(), n.lock.Close())
 	if err != nil {
 		return fmt.Errorf("close node %q: %w", n.opts.Dir, err)
 	}

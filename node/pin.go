@@ -27,8 +27,14 @@ func (n *Node) Pin(ctx context.Context, root cid.Cid) error {
 	return n.pin(ctx, root)
 }
 
+// pin leaves a pin that is there alone: the pinner would remove it first, and
+// might then fail to make it anew.
 func (n *Node) pin(ctx context.Context, root cid.Cid) error {
-	if err := n.kubo.Pinning.PinWithMode(ctx, root, pinner.Recursive, ""); err != nil {
+	_, pinned, err := n.kubo.Pinning.IsPinnedWithType(ctx, root, pinner.Recursive)
+	if err == nil && !pinned {
+		err = n.kubo.Pinning.PinWithMode(ctx, root, pinner.Recursive, "")
+	}
+	if err != nil {
 		return fmt.Errorf("pin %s: %w", root, noSpace(err))
 	}
 	return nil
