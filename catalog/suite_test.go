@@ -1,25 +1,15 @@
 package catalog_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
@@ -45,6 +35,7 @@ func suite(t *testing.T, make factory) {
 		"tokens":                testTokens,
 		"revoked tokens":        testRevokeToken,
 		"revoked subjects":      testRevokeSubject,
+		"pruning":               testPruning,
 		"idempotency":           testIdempotency,
 		"concurrent writers":    testConcurrentWriters,
 		"a caller who left":     testCancelled,
@@ -57,164 +48,6 @@ func suite(t *testing.T, make factory) {
 			f.open()
 			test(t, f)
 		})
-	}
-}
-
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) forward(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-// fixture is one store under test.
-type fixture struct {
-	*catalog.Catalog
-	t         testing.TB
-	openStore func(catalog.Options) *catalog.Catalog
-	clock     *clock
-	key       [32]byte
-}
-
-func newFixture(t testing.TB, make factory) *fixture {
-	return &fixture{
-		t: t, openStore: make(t), key: [32]byte{1},
-		clock: &clock{now: time.Date(2031, 5, 6, 7, 8, 9, 123456000, time.UTC)},
-	}
-}
-
-func (f *fixture) open() {
-	f.t.Helper()
-	f.Catalog = f.openStore(options(f.key, f.clock.Now))
-	f.t.Cleanup(func() { f.Close() })
-}
-
-func (f *fixture) reopen() {
-	f.t.Helper()
-	noErr(f.t, f.Close())
-	f.open()
-}
-
-// gcm is a real AEAD with a random nonce before the ciphertext.
-type gcm struct{ cipher.AEAD }
-
-func (g gcm) Encrypt(plain, ad []byte) ([]byte, error) {
-	nonce := make([]byte, g.NonceSize())
-	rand.Read(nonce)
-	return g.Seal(nonce, nonce, plain, ad), nil
-}
-
-func (g gcm) Decrypt(sealed, ad []byte) ([]byte, error) {
-	if len(sealed) < g.NonceSize() {
-		return nil, errors.New("too short")
-	}
-	return g.Open(nil, sealed[:g.NonceSize()], sealed[g.NonceSize():], ad)
-}
-
-func options(key [32]byte, now func() time.Time) catalog.Options {
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err)
-	}
-	mac := func(data []byte) []byte {
-		h := hmac.New(sha256.New, key[:])
-		h.Write(data)
-		return h.Sum(nil)
-	}
-	return catalog.Options{Cipher: gcm{aead}, LookupMAC: mac, Now: now}
-}
-
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
-}
-
-func noErr(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantErr(t testing.TB, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("got error %v, want %v", err, want)
-	}
-}
-
-func newStation(name string) musen.Station {
-	return musen.Station{ID: newID(), Name: name, Description: "about " + name, Epoch: 1, Created: time.UnixMicro(1900000000123456).UTC()}
-}
-
-func (f *fixture) station(name string) musen.Station {
-	f.t.Helper()
-	s := newStation(name)
-	noErr(f.t, f.CreateStation(f.t.Context(), s))
-	return s
-}
-
-func randomCID(codec uint64) cid.Cid {
-	b := make([]byte, 32)
-	rand.Read(b)
-	return cidOf(codec, b)
-}
-
-func cidOf(codec uint64, block []byte) cid.Cid {
-	mh, err := multihash.Sum(block, multihash.SHA2_256, -1)
-	if err != nil {
-		panic(err)
-	}
-	return cid.NewCidV1(codec, mh)
-}
-
-// newSegment makes a segment of that many leaves.
-func newSegment(station string, leaves int, created time.Time) musen.Segment {
-	key := make([]byte, 64)
-	rand.Read(key)
-	s := musen.Segment{
-		ID: newID(), Station: station, Title: "Blue in Green", Artist: "an AI trio", MediaType: "audio/mpeg",
-		Duration: 327*time.Second + 5*time.Millisecond, SealedSize: int64(leaves-1)*musen.LeafSize + 1000,
-		Size: int64(leaves-1)*musen.LeafSize + 900, AIGenerated: true, Created: created,
-		ExpiresAt: created.Add(time.Hour), Key: musen.WrappedKey{Generation: 3, Ciphertext: key},
-	}
-	for range leaves {
-		s.Leaves = append(s.Leaves, randomCID(cid.Raw))
-	}
-	if s.CID = s.Leaves[0]; leaves > 1 {
-		s.CID = randomCID(cid.DagProtobuf)
-	}
-	return s
-}
-
-// add takes a new segment through its life up to live.
-func (f *fixture) add(station string, leaves int, fingerprint []byte, inner ...cid.Cid) musen.Segment {
-	f.t.Helper()
-	s := newSegment(station, leaves, f.clock.Now())
-	noErr(f.t, f.Begin(f.t.Context(), s))
-	noErr(f.t, f.Commit(f.t.Context(), s, fingerprint, inner))
-	return s
-}
-
-func equalSegment(t *testing.T, got, want musen.Segment) {
-	t.Helper()
-	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
-		t.Fatalf("got  %+v\nwant %+v", got, want)
 	}
 }
 
@@ -557,6 +390,9 @@ func testRoots(t *testing.T, f *fixture) {
 	noErr(t, f.Remove(ctx, all[7].ID))
 	delete(want, all[7].CID.String())
 	noErr(t, f.Begin(ctx, newSegment(st.ID, 1, f.clock.Now())))
+	if n, err := f.Count(ctx); err != nil || n != len(want) {
+		t.Fatalf("count is %d, %v, want %d", n, err, len(want))
+	}
 	for c, err := range f.Roots(ctx) {
 		noErr(t, err)
 		if !want[c.String()] {
@@ -574,220 +410,5 @@ func testRoots(t *testing.T, f *fixture) {
 	cancel()
 	for _, err := range f.Roots(cancelled) {
 		wantErr(t, err, context.Canceled)
-	}
-}
-
-// inParallel does do for each segment from eight goroutines.
-func (f *fixture) inParallel(all []musen.Segment, do func(musen.Segment) error) {
-	f.t.Helper()
-	queue, errs := make(chan musen.Segment), make(chan error, 8)
-	for range 8 {
-		go func() {
-			var err error
-			for s := range queue {
-				err = errors.Join(err, do(s))
-			}
-			errs <- err
-		}()
-	}
-	for _, s := range all {
-		queue <- s
-	}
-	close(queue)
-	for range 8 {
-		noErr(f.t, <-errs)
-	}
-}
-
-func testTokens(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	a := musen.Token{ID: "a", Subject: "listener@example.org", Stations: []string{newID(), newID()}, Actions: []string{"listen", "download"},
-		Issued: f.clock.Now(), Expires: f.clock.Now().Add(time.Hour)}
-	b := musen.Token{ID: "b", Subject: "service", Actions: []string{"add"}, Issued: f.clock.Now().Add(time.Second), Expires: f.clock.Now().Add(time.Hour)}
-	noErr(t, f.PutToken(ctx, a))
-	noErr(t, f.PutToken(ctx, b))
-	wantErr(t, f.PutToken(ctx, a), musen.ErrExists)
-	wantErr(t, f.PutToken(ctx, musen.Token{}), musen.ErrInvalid)
-	wantErr(t, f.PutToken(ctx, musen.Token{ID: strings.Repeat("x", 1<<16)}), musen.ErrInvalid)
-	for range 2 {
-		all, err := f.Tokens(ctx)
-		noErr(t, err)
-		if got, want := fmt.Sprintf("%+v", all), fmt.Sprintf("%+v", []musen.Token{b, a}); got != want {
-			t.Fatalf("got  %s\nwant %s", got, want)
-		}
-		f.reopen()
-	}
-}
-
-func testRevokeToken(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	issued := f.clock.Now()
-	noErr(t, f.PutToken(ctx, musen.Token{ID: "a", Subject: "s", Issued: issued, Expires: issued.Add(time.Hour)}))
-	f.clock.forward(time.Minute)
-	noErr(t, f.RevokeToken(ctx, "a"))
-	noErr(t, f.RevokeToken(ctx, "a"))
-	noErr(t, f.RevokeToken(ctx, "of another issuer"))
-	wantErr(t, f.RevokeToken(ctx, ""), musen.ErrInvalid)
-	for range 2 {
-		for id, want := range map[string]bool{"a": true, "of another issuer": true, "b": false, "": false} {
-			if f.Revoked(id, "s", issued) != want {
-				t.Fatalf("revoked %q is not %v", id, want)
-			}
-		}
-		all, err := f.Tokens(ctx)
-		noErr(t, err)
-		if !all[0].Revoked.Equal(f.clock.Now()) {
-			t.Fatalf("revoked at %s", all[0].Revoked)
-		}
-		f.reopen()
-	}
-}
-
-func testRevokeSubject(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	now := f.clock.Now()
-	noErr(t, f.PutToken(ctx, musen.Token{ID: "a", Subject: "s", Issued: now, Expires: now.Add(time.Hour)}))
-	noErr(t, f.RevokeSubject(ctx, "s"))
-	wantErr(t, f.RevokeSubject(ctx, ""), musen.ErrInvalid)
-	for range 2 {
-		for issued, want := range map[time.Time]bool{
-			now.Add(-time.Hour): true, now: true, now.Truncate(time.Second): true,
-			now.Truncate(time.Second).Add(999 * time.Millisecond): true, // tokens tell whole seconds
-			now.Truncate(time.Second).Add(time.Second):            false,
-		} {
-			if f.Revoked("any", "s", issued) != want {
-				t.Fatalf("issued %s: revoked is not %v", issued, want)
-			}
-			if f.Revoked("any", "another", issued) || f.Revoked("", "", issued) {
-				t.Fatal("another subject is revoked")
-			}
-		}
-		all, err := f.Tokens(ctx)
-		noErr(t, err)
-		if !all[0].Revoked.Equal(now) {
-			t.Fatalf("revoked at %s", all[0].Revoked)
-		}
-		f.reopen()
-	}
-	f.clock.forward(time.Minute)
-	noErr(t, f.RevokeSubject(ctx, "s")) // once more, for what came since
-	if !f.Revoked("any", "s", now.Add(30*time.Second)) {
-		t.Fatal("the second revocation has no effect")
-	}
-}
-
-func testIdempotency(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	_, found, err := f.Idempotent(ctx, "k", []byte("digest"))
-	if err != nil || found {
-		t.Fatalf("before: %v, %v", found, err)
-	}
-	noErr(t, f.PutIdempotent(ctx, "k", []byte("digest"), []byte("answer"), f.clock.Now().Add(time.Hour)))
-	wantErr(t, f.PutIdempotent(ctx, "k", []byte("digest"), []byte("late"), f.clock.Now().Add(time.Hour)), musen.ErrExists)
-	for range 2 {
-		got, found, err := f.Idempotent(ctx, "k", []byte("digest"))
-		if err != nil || !found || !bytes.Equal(got, []byte("answer")) {
-			t.Fatalf("got %q, %v, %v", got, found, err)
-		}
-		_, _, err = f.Idempotent(ctx, "k", []byte("other"))
-		wantErr(t, err, musen.ErrInvalid)
-		f.reopen()
-	}
-	f.clock.forward(time.Hour)
-	if _, found, err := f.Idempotent(ctx, "k", []byte("other")); err != nil || found {
-		t.Fatalf("after it expired: %v, %v", found, err)
-	}
-	noErr(t, f.PutIdempotent(ctx, "k", []byte("other"), nil, f.clock.Now().Add(time.Hour)))
-}
-
-func testConcurrentWriters(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	st := f.station("jazz")
-	var all []musen.Segment
-	for range 200 {
-		all = append(all, newSegment(st.ID, 2, f.clock.Now()))
-	}
-	// A quarter of them is refused, each in the same transactions as others.
-	f.inParallel(all, func(s musen.Segment) error {
-		if err := f.Begin(ctx, s); err != nil {
-			return err
-		}
-		if s.ID[0] < 'i' {
-			if err := f.Commit(ctx, s, []byte(s.ID), nil); err != nil {
-				return err
-			}
-			again := newSegment(st.ID, 1, s.Created)
-			if err := f.Begin(ctx, again); err != nil {
-				return err
-			}
-			if err := f.Commit(ctx, again, []byte(s.ID), nil); !errors.Is(err, musen.ErrExists) {
-				return fmt.Errorf("equal audio was not refused: %w", err)
-			}
-			return f.Abort(ctx, again.ID)
-		}
-		return f.Commit(ctx, s, nil, nil)
-	})
-	for _, s := range all {
-		got, err := f.Segment(ctx, s.CID.Hash())
-		noErr(t, err)
-		equalSegment(t, got, s)
-	}
-	if ids, err := f.Pending(ctx); err != nil || len(ids) != 0 {
-		t.Fatalf("pending: %d, %v", len(ids), err)
-	}
-}
-
-func testCancelled(t *testing.T, f *fixture) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	wantErr(t, f.CreateStation(ctx, newStation("jazz")), context.Canceled)
-	_, err := f.Station(t.Context(), "jazz")
-	wantErr(t, err, musen.ErrNotFound)
-	f.station("jazz")
-
-	// Whoever gives up at any moment knows whether it happened.
-	for i := range 50 {
-		s := newStation(fmt.Sprintf("s%d", i))
-		ctx, cancel := context.WithCancel(t.Context())
-		go cancel()
-		err := f.CreateStation(ctx, s)
-		_, there := f.Station(t.Context(), s.ID)
-		if (err == nil) != (there == nil) {
-			t.Fatalf("create says %v, the look-up says %v", err, there)
-		}
-	}
-}
-
-func testClosed(t *testing.T, f *fixture) {
-	noErr(t, f.Close())
-	wantErr(t, f.CreateStation(t.Context(), newStation("jazz")), musen.ErrUnavailable)
-	if _, err := f.Pending(t.Context()); err == nil {
-		t.Fatal("a closed catalogue answers")
-	}
-}
-
-// H23: the key of another home opens nothing, and nothing is shown.
-func testWrongKey(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	now := f.clock.Now()
-	noErr(t, f.PutToken(ctx, musen.Token{ID: "a", Subject: "s", Issued: now, Expires: now.Add(time.Hour)}))
-	f.key = [32]byte{2}
-	f.reopen()
-	if all, err := f.Tokens(ctx); err == nil {
-		t.Fatalf("a wrong key opens %+v", all)
-	}
-}
-
-// H25: a segment answers to its multihash, whatever the spelling of the CID.
-func testSpellings(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	s := f.add(f.station("jazz").ID, 2, nil)
-	for _, c := range []cid.Cid{cid.NewCidV0(s.CID.Hash()), cid.NewCidV1(cid.Raw, s.CID.Hash()), s.CID} {
-		got, err := f.Segment(ctx, c.Hash())
-		noErr(t, err)
-		equalSegment(t, got, s)
-		if has, err := f.HasBlock(ctx, c.Hash()); err != nil || !has {
-			t.Fatalf("has block %s: %v, %v", c, has, err)
-		}
 	}
 }
