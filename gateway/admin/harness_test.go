@@ -240,7 +240,7 @@ func answer(t *testing.T, r *bufio.Reader) (int, client.Error) {
 func (w *world) do(req *http.Request) (int, client.Error) {
 	w.t.Helper()
 	c := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		DisableKeepAlives: true, ExpectContinueTimeout: 5 * time.Second,
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			if req.URL.Host == "socket" {
 				return net.Dial("unix", w.socket)

@@ -320,18 +320,18 @@ func (m *memory) Release(d policy.Decision, station, segment string, w musen.Wra
 func (m *memory) Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leaves, inner []cid.Cid, err error) {
 	var names []byte
 	blocks := map[string][]byte{}
-	for {
+	for err == nil {
 		leaf := make([]byte, musen.LeafSize)
-		n, err := io.ReadFull(sealed, leaf)
-		if errors.Is(err, io.EOF) {
-			break
+		var n int
+		if n, err = io.ReadFull(sealed, leaf); n > 0 {
+			c := name(cid.Raw, leaf[:n])
+			leaves, names = append(leaves, c), append(names, c.Hash()...)
+			blocks[string(c.Hash())] = leaf[:n]
 		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return cid.Undef, nil, nil, err
-		}
-		c := name(cid.Raw, leaf[:n])
-		leaves, names = append(leaves, c), append(names, c.Hash()...)
-		blocks[string(c.Hash())] = leaf[:n]
+	}
+	// A short last leaf is the end, as for boxo's chunker, whoever cut it.
+	if len(leaves) == 0 || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return cid.Undef, nil, nil, err
 	}
 	if root = leaves[0]; len(leaves) > 1 {
 		root = name(cid.DagProtobuf, names)

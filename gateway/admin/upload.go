@@ -114,7 +114,7 @@ func (s *Server) addAudio(ctx context.Context, req musen.AddRequest, body *uploa
 	}
 	switch {
 	case body.err != nil:
-		err = s.blame(body.err)
+		err = body.err
 	case errors.Is(err, musen.ErrTooLarge):
 		err = s.tooLong()
 	case errors.Is(err, musen.ErrNotAudio):
@@ -194,7 +194,7 @@ func (s *Server) remember(ctx context.Context, key string, digest []byte, r rece
 // and compared, but not kept.
 func (s *Server) repeat(c *gin.Context, in call, body *uploadBody, key string) error {
 	if _, err := io.Copy(io.Discard, body); err != nil {
-		return s.blame(err)
+		return err
 	}
 	ctx := c.Request.Context()
 	kept, found, err := s.Receipts.Idempotent(ctx, key, body.digest.Sum(nil))
@@ -230,10 +230,11 @@ type uploadBody struct {
 	body   io.Reader
 	digest hash.Hash // nil: none wanted
 	left   int       // bytes until the deadline is put off
-	err    error     // the error that ended it
+	err    error     // the refusal that ended it
 }
 
-// Read reads on, and keeps the error that it ends with.
+// Read reads on. A body that does not come whole ends with a refusal, never with
+// an io.ErrUnexpectedEOF that some reader further on takes for an end.
 func (b *uploadBody) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -247,11 +248,14 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	if b.digest != nil {
 		b.digest.Write(p[:n])
 	}
-	if errors.Is(err, io.EOF) {
+	switch err {
+	case nil:
+		return n, nil
+	case io.EOF:
 		// The deadline was the body's: without this it would end the request.
 		b.server.setReadDeadline(b.gin, 0)
-		return n, err
+		return n, io.EOF
 	}
-	b.err = err
-	return n, err
+	b.err = b.server.blame(err)
+	return n, b.err
 }
