@@ -21,14 +21,19 @@ func (a *app) commands() []*cobra.Command {
 	}
 }
 
-// api is the running node's admin API: over the socket in the home, or where
-// the configuration puts it.
+// api is the running node's admin API, over the socket that its configuration
+// names. A home that cannot be read is taken to have the default one, so that
+// the answer is that no node runs.
 func (a *app) api() (*client.Client, error) {
 	home, err := a.homeDir()
 	if err != nil {
 		return nil, err
 	}
-	return client.New(filepath.Join(home, adminSocket)), nil
+	socket := filepath.Join(home, adminSocket)
+	if cfg, err := loadConfig(home, nil); err == nil {
+		socket = cfg.Admin.Socket
+	}
+	return client.New(socket), nil
 }
 
 // args checks the number of arguments.

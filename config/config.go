@@ -54,8 +54,8 @@ type Public struct {
 	// File of the private key of the certificate, PEM.
 	TLSKey string `koanf:"tls_key" file:"secret"`
 	// Networks of the reverse proxies that end TLS in front of the node, like
-	// "10.0.0.7" or "10.0.0.0/24". Only what they say of the listener's address
-	// and protocol is believed, and only they may connect without TLS.
+	// "10.0.0.7" or "10.0.0.0/24". Only they may connect without TLS. Nothing
+	// that they forward of the listener is looked at.
 	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
 	// What printed links begin with, like "https://radio.example". Empty: the
 	// address that the node listens on.

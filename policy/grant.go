@@ -111,7 +111,10 @@ func actions() [8]Action {
 	return [...]Action{Listen, Download, ReleaseKey, Add, Manage, Moderate, Audit, Host}
 }
 
-func everyAction() actionSet { return 1<<len(actions()) - 1 }
+func everyAction() actionSet {
+	all := actions()
+	return 1<<len(all) - 1
+}
 
 // newActionSet ignores words that are no action: they grant nothing.
 func newActionSet(words []string) actionSet {
