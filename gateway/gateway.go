@@ -103,7 +103,7 @@ type Options struct {
 // Limits bound what clients can take. A zero field has the default value.
 type Limits struct {
 	Streams        int           // answers of /listen and /ipfs at a time; 4096
-	SubjectStreams int           // of them for one subject of a credential; 64
+	SubjectStreams int           // of them for one subject of a credential; 1024
 	URLBytes       int           // of the request target, more is 414; 4096
 	Headers        int           // header fields, more is 431; 100
 	HeaderBytes    int           // of the whole header, more is 431; 32 KiB
@@ -125,7 +125,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	orInt(&l.Streams, 4096)
-	orInt(&l.SubjectStreams, 64)
+	orInt(&l.SubjectStreams, 1024)
 	orInt(&l.URLBytes, 4096)
 	orInt(&l.Headers, 100)
 	orInt(&l.HeaderBytes, 32<<10)

@@ -138,9 +138,9 @@ func (p *playback) answer() {
 	}
 	var ranges []byteRange
 	// RFC 9110 section 14.2: a Range counts for GET alone.
-	if p.c.Request.Method == http.MethodGet && v.allowsRange(h) {
+	if p.c.Request.Method == http.MethodGet && len(h["Range"]) == 1 && v.allowsRange(h) {
 		var err error
-		if ranges, err = parseRange(h.Get("Range"), p.segment.Size); err != nil {
+		if ranges, err = parseRange(h["Range"][0], p.segment.Size); err != nil {
 			p.c.Header("Content-Range", "bytes */"+strconv.FormatInt(p.segment.Size, 10))
 			p.server.refuse(p.c, err)
 			return

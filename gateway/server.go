@@ -49,11 +49,12 @@ func (s *Server) newHTTP() *http.Server {
 // closes l. It returns nil after Shutdown. Without TLS, connections from off
 // loopback are closed unless they come from one of the Proxies.
 func (s *Server) Serve(l net.Listener) error {
+	guarded := guardedListener{l, s.cert == nil, s.o.Proxies}
 	var err error
 	if s.cert != nil {
-		err = s.http.ServeTLS(l, "", "")
+		err = s.http.ServeTLS(guarded, "", "")
 	} else {
-		err = s.http.Serve(guardedListener{l, s.o.Proxies})
+		err = s.http.Serve(guarded)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -106,20 +107,33 @@ func isLoopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
+// maxUnsent is how many bytes the system may hold for a client beyond those it
+// has room for.
+const maxUnsent = 128 << 10
+
 // guardedListener closes connections that may not come in plain.
 type guardedListener struct {
 	net.Listener
+	plain   bool
 	proxies []netip.Prefix
 }
 
-// Accept waits for the next connection from loopback or a proxy.
+// Accept waits for the next connection that may be served: with TLS any, in
+// plain one from loopback or a proxy.
 func (g guardedListener) Accept() (net.Conn, error) {
 	for {
 		c, err := g.Listener.Accept()
-		if err != nil || g.admits(c.RemoteAddr()) {
-			return c, err
+		if err != nil {
+			return nil, err
 		}
-		_ = c.Close()
+		if g.plain && !g.admits(c.RemoteAddr()) {
+			_ = c.Close()
+			continue
+		}
+		if t, ok := c.(*net.TCPConn); ok {
+			limitUnsent(t)
+		}
+		return c, nil
 	}
 }
 

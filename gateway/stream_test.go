@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -159,7 +160,8 @@ func TestStreamsAreLimited(t *testing.T) {
 	}
 }
 
-// H40, P11: a client that stops reading is dropped after a time, and others
+// H40, P11: a client that stops reading is dropped after a time, holds little of
+// the memory of the system meanwhile, and others
 // never notice.
 func TestSlowReader(t *testing.T) {
 	r := newRealm(t)
@@ -180,7 +182,12 @@ func TestSlowReader(t *testing.T) {
 	if a.StatusCode != 200 || len(a.body) != 12<<20 {
 		t.Errorf("another client: status %d, %d bytes", a.StatusCode, len(a.body))
 	}
-	s.log.await(`"cut":true`)
+	line := s.log.await(`"cut":true`)
+	var logged struct{ Bytes int }
+	check(t, json.Unmarshal([]byte(line), &logged))
+	if logged.Bytes > 1<<20 {
+		t.Errorf("the system took %d bytes for a client that reads nothing", logged.Bytes)
+	}
 	if _, err := io.Copy(io.Discard, res.Body); err == nil {
 		t.Error("the slow client got a whole answer")
 	}
