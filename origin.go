@@ -254,7 +254,7 @@ func (o *Origin) RemoveStation(ctx context.Context, id string) error {
 // Recover makes catalogue and pins agree after a stop of any kind. It must run
 // before the first Add: intents that never were acknowledged are forgotten and
 // their keys destroyed, pins that no segment owns go, and a segment that lost
-// its pin gets it back. Garbage is collected if there may be some.
+// its pin gets it back. Garbage is collected if there may be some and it can.
 func (o *Origin) Recover(ctx context.Context) error {
 	pending, err := o.Records.Pending(ctx)
 	if err != nil {
@@ -273,8 +273,8 @@ func (o *Origin) Recover(ctx context.Context) error {
 		return nil
 	}
 	blocks, freed, err := o.Blocks.GC(ctx)
-	if err != nil {
-		return fmt.Errorf("recover: %w", err)
+	if err != nil { // a rotten block must not keep the sound ones from being heard
+		o.Log.Error("garbage is left; run verify, then gc", "err", err)
 	}
 	o.Log.Info("recovered", "unfinished", len(pending), "orphan_pins", orphans, "repinned", repinned, "blocks", blocks, "bytes", freed)
 	return nil
