@@ -138,7 +138,7 @@ func TestManyRangesAreTheWhole(t *testing.T) {
 // other and few; and where net/http would serve the same single range, so do we.
 func FuzzParseRange(f *testing.F) {
 	for _, seed := range []string{"bytes=0-0", "bytes=-5,3-4", "bytes=9-", "bytes=5-4", "bytes=,1-2 ,\t3-", "items=0-1",
-		"bytes=9223372036854775807-9223372036854775808", "bytes=0-1,1-2,4-5,3-3"} {
+		"bytes=9223372036854775807-9223372036854775808", "bytes=0-1,1-2,4-5,3-3", "bytes=-0"} {
 		f.Add(seed, int64(10))
 	}
 	f.Fuzz(func(t *testing.T, header string, size int64) {
@@ -154,8 +154,10 @@ func FuzzParseRange(f *testing.F) {
 		req.Header.Set("Range", header)
 		w := httptest.NewRecorder()
 		http.ServeContent(w, req, "x.mp3", time.Time{}, bytes.NewReader(make([]byte, size)))
-		if w.Code != 206 {
-			return // net/http refuses more: malformed ranges, and numbers that overflow
+		// net/http refuses more: malformed ranges, and numbers that overflow. It
+		// takes -0 for a range, of no bytes.
+		if w.Code != 206 || err == problem.BadRange && strings.Trim(header, "bytes=-0 \t") == "" {
+			return
 		}
 		if err != nil || len(ranges) != 1 || ranges[0].contentRange(size) != w.Header().Get("Content-Range") {
 			t.Errorf("%q of %d: %v, %v; net/http: %s", header, size, ranges, err, w.Header().Get("Content-Range"))
