@@ -141,7 +141,7 @@ func (s *Server) checkSite(r *http.Request) error {
 	if !isLocal(r.Context()) && !s.knownHost(r.Host) {
 		return errHost
 	}
-	if s.cors.Check(r) != nil {
+	if s.sites.Check(r) != nil {
 		return errCrossOrigin
 	}
 	return nil

@@ -42,7 +42,7 @@ type Server struct {
 	routes  map[string]route // by method and pattern
 	engine  *gin.Engine
 	handler http.Handler
-	cors    *http.CrossOriginProtection
+	sites   *http.CrossOriginProtection
 
 	started time.Time
 	busy    sync.Map // idempotency keys of uploads that are under way
@@ -58,7 +58,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{Options: o, routes: map[string]route{}, cors: http.NewCrossOriginProtection(), started: o.Now()}
+	s := &Server{Options: o, routes: map[string]route{}, sites: http.NewCrossOriginProtection(), started: o.Now()}
 	gin.SetMode(gin.ReleaseMode) // debug mode prints to standard output
 	s.engine = gin.New()
 	s.handler = s.engine
