@@ -260,11 +260,6 @@ func (o *Origin) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("recover: list unfinished adds: %w", err)
 	}
-	for _, id := range pending {
-		if err := o.Records.Abort(ctx, id); err != nil {
-			return fmt.Errorf("recover: forget unfinished segment %s: %w", id, err)
-		}
-	}
 	orphans, repinned, err := o.reconcilePins(ctx)
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -275,6 +270,12 @@ func (o *Origin) Recover(ctx context.Context) error {
 	blocks, freed, err := o.Blocks.GC(ctx)
 	if err != nil { // a rotten block must not keep the sound ones from being heard
 		o.Log.Error("garbage is left; run verify, then gc", "err", err)
+	}
+	// Only now: a start that is killed before this knows that there is garbage.
+	for _, id := range pending {
+		if err := o.Records.Abort(ctx, id); err != nil {
+			return fmt.Errorf("recover: forget unfinished segment %s: %w", id, err)
+		}
 	}
 	o.Log.Info("recovered", "unfinished", len(pending), "orphan_pins", orphans, "repinned", repinned, "blocks", blocks, "bytes", freed)
 	return nil
