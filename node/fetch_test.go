@@ -215,6 +215,27 @@ func TestRottenBlockIsNotServed(t *testing.T) {
 	}
 }
 
+// A root of more than 174 leaves has inner blocks of its own below it.
+func TestVerifyReadsInnerBlocks(t *testing.T) {
+	n := start(t)
+	x := add(t, n, sealedBytes(1, 180*leafSize))
+	if len(x.inner) < 3 {
+		t.Fatalf("%d inner blocks", len(x.inner))
+	}
+	if err := n.Verify(t.Context(), x.root); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range x.inner {
+		if c != x.root {
+			rot(t, n, c)
+			break
+		}
+	}
+	if err := n.Verify(t.Context(), x.root); !errors.Is(err, ErrRotten) {
+		t.Errorf("Verify of the root above a rotten block: %v", err)
+	}
+}
+
 func TestOfflineNeverAsksPeers(t *testing.T) {
 	a, b := start(t), start(t)
 	connect(t, b, a)

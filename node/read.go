@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/ipld/merkledag"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
@@ -121,14 +122,14 @@ func (n *Node) keep(ctx context.Context, b blocks.Block) error {
 	return n.kubo.Exchange.NotifyNewBlocks(ctx, b)
 }
 
-// Verify reads a block from this machine's disk and checks its hash. It
-// returns ErrRotten if the bytes are wrong or the disk cannot read them, and
-// ErrNotFound if the block is not here.
+// Verify reads a block from this machine's disk and checks its hash, and that
+// of every block below it but the leaves. It returns ErrRotten if bytes are
+// wrong or the disk cannot read them, and ErrNotFound if a block is not here.
 func (n *Node) Verify(ctx context.Context, c cid.Cid) error {
 	ctx, leave, err := n.enter(ctx)
 	if err == nil {
 		defer leave()
-		err = n.verify(ctx, c)
+		err = n.verifyInner(ctx, c)
 	}
 	if err != nil {
 		return fmt.Errorf("verify block %s: %w", c, err)
@@ -136,17 +137,39 @@ func (n *Node) Verify(ctx context.Context, c cid.Cid) error {
 	return nil
 }
 
-func (n *Node) verify(ctx context.Context, c cid.Cid) error {
-	_, err := n.kubo.Blockstore.Get(ctx, c)
+// verifyInner checks a block and the inner blocks below it.
+func (n *Node) verifyInner(ctx context.Context, c cid.Cid) error {
+	b, err := n.verified(ctx, c)
+	if err != nil || c.Type() != cid.DagProtobuf {
+		return err
+	}
+	inner, err := merkledag.DecodeProtobuf(b.RawData())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRotten, err)
+	}
+	for _, link := range inner.Links() {
+		if link.Cid.Type() != cid.DagProtobuf {
+			continue
+		}
+		if err := n.verifyInner(ctx, link.Cid); err != nil {
+			return fmt.Errorf("inner block %s: %w", link.Cid, err)
+		}
+	}
+	return nil
+}
+
+// verified reads a block from the disk, hash checked.
+func (n *Node) verified(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	b, err := n.kubo.Blockstore.Get(ctx, c)
 	switch {
 	case errors.Is(err, blockstore.ErrHashMismatch):
-		return ErrRotten
+		return nil, ErrRotten
 	case errors.Is(err, syscall.EIO):
-		return fmt.Errorf("%w: %w", ErrRotten, err)
+		return nil, fmt.Errorf("%w: %w", ErrRotten, err)
 	case ipld.IsNotFound(err):
-		return ErrNotFound
+		return nil, ErrNotFound
 	}
-	return err
+	return b, err
 }
 
 // Heal makes the local copy of a block good: if it is rotten or gone, the
@@ -172,7 +195,7 @@ func (n *Node) heal(ctx context.Context, c cid.Cid) error {
 		return ErrNotFound
 	}
 	defer n.hot.forget(d)
-	wrong := n.verify(ctx, c)
+	_, wrong := n.verified(ctx, c)
 	if !errors.Is(wrong, ErrRotten) && !errors.Is(wrong, ErrNotFound) {
 		return wrong
 	}
