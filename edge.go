@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"syscall"
 
 	"github.com/ipfs/go-cid"
 	"github.com/maypok86/otter/v2"
@@ -56,16 +57,20 @@ type EdgeOptions struct {
 // An Edge opens sealed segments for those whom policy allows to.
 type Edge struct {
 	EdgeOptions
-	buffers seal.Buffers // shared by all streams
+	buffers seal.Buffers                       // shared by all streams
 	open    *otter.Cache[string, *openSegment] // by multihash
 }
 
-// openSegment is a segment that is kept at hand. Its opener exists once a key
-// was released for it, and is handed on only against a decision.
+// openSegment is a segment that is kept at hand.
 type openSegment struct {
 	segment Segment
 	version uint64 // of the directory when segment was read
+	*unlocked
+}
 
+// unlocked holds the opener of a segment, which exists once a key was released
+// for it, and is handed on only against a decision.
+type unlocked struct {
 	mu     sync.Mutex
 	opener *seal.Opener
 }
@@ -144,20 +149,24 @@ func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (*openSegment
 	s, err := e.Directory.Segment(ctx, mh)
 	if err != nil {
 		e.open.Invalidate(string(mh))
+		if errors.Is(err, ErrNotFound) {
+			err = ErrNotFound // word for word what refusal says
+		}
 		return nil, err
 	}
-	fresh := &openSegment{segment: s, version: version}
-	if ok && s.State == Live {
-		held.mu.Lock()
-		fresh.opener = held.opener
-		held.mu.Unlock()
+	fresh := &openSegment{segment: s, version: version, unlocked: &unlocked{}}
+	if !ok { // all who look it up now share one opener
+		held, _ = e.open.SetIfAbsent(string(mh), fresh)
+	}
+	if s.State == Live {
+		fresh.unlocked = held.unlocked
 	}
 	e.open.Set(string(mh), fresh)
 	return fresh, nil
 }
 
 // opener releases the key of a segment, or the opener made of it before,
-// against a decision.
+// against a decision. It heals the leaf of a rotten header.
 func (e *Edge) opener(ctx context.Context, held *openSegment, d policy.Decision) (*seal.Opener, error) {
 	s := held.segment
 	if !d.ReleasesKey(s.Station, s.ID) {
@@ -168,28 +177,43 @@ func (e *Edge) opener(ctx context.Context, held *openSegment, d policy.Decision)
 	if held.opener != nil {
 		return held.opener, nil
 	}
-	header := make([]byte, seal.HeaderSize)
-	if _, err := e.Blocks.ReadBlockAt(ctx, s.Leaves[0], header, 0); err != nil {
-		return nil, err
+	opener, err := e.newOpener(ctx, s, d)
+	if unreadable(err) || errors.Is(err, seal.ErrFormat) {
+		if err = e.Blocks.Heal(ctx, s.Leaves[0]); err == nil {
+			opener, err = e.newOpener(ctx, s, d)
+		}
 	}
-	key, err := e.Keys.Release(d, s.Station, s.ID, s.Key)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(key)
-	opener, err := e.buffers.NewOpener(header, s.SealedSize, key, seal.AssociatedData(s.Station, s.ID))
 	if err == nil {
 		held.opener = opener
 	}
 	return opener, err
 }
 
+func (e *Edge) newOpener(ctx context.Context, s Segment, d policy.Decision) (*seal.Opener, error) {
+	header := make([]byte, seal.HeaderSize)
+	if _, err := e.Blocks.ReadBlockAt(ctx, s.Leaves[0], header, 0); err != nil {
+		return nil, fmt.Errorf("read the header: %w", err)
+	}
+	key, err := e.Keys.Release(d, s.Station, s.ID, s.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	return e.buffers.NewOpener(header, s.SealedSize, key, seal.AssociatedData(s.Station, s.ID))
+}
+
+// unreadable reports whether a read of a block failed because its copy on the
+// disk is cut short or lies where the disk cannot read.
+func unreadable(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO)
+}
+
 // forgetOpener drops an opener that may be made of a rotten header.
-func (h *openSegment) forgetOpener(bad *seal.Opener) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.opener == bad {
-		h.opener = nil
+func (u *unlocked) forgetOpener(bad *seal.Opener) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.opener == bad {
+		u.opener = nil
 	}
 }
 
@@ -297,7 +321,7 @@ type sealedSegment struct {
 	blocks BlockReader
 	leaves []cid.Cid
 	size   int64
-	cut    cid.Cid // a leaf that was shorter than it must be
+	cut    cid.Cid // a leaf that was shorter than it must be, or not readable
 }
 
 func (s *sealedSegment) ReadAt(p []byte, off int64) (n int, err error) {
@@ -312,8 +336,14 @@ func (s *sealedSegment) ReadAt(p []byte, off int64) (n int, err error) {
 		if got == want {
 			continue
 		}
-		if err == nil || err == io.EOF {
-			s.cut, err = leaf, io.ErrUnexpectedEOF
+		if err == nil {
+			err = io.EOF
+		}
+		if unreadable(err) {
+			s.cut = leaf
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
 		}
 		return n, fmt.Errorf("read block %s: %w", leaf, err)
 	}

@@ -180,33 +180,34 @@ func sealTo(w io.Writer, key, ad []byte, audio io.Reader) error {
 }
 
 // undo takes back what add did, also when the caller is gone. What it cannot
-// take back now, Recover does at the next start.
+// take back now, Recover does at the next start. The pin goes last: a commit
+// that happened although it seemed to fail keeps it.
 func (o *Origin) undo(ctx context.Context, s Segment) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	if s.CID.Defined() {
-		if err := o.Blocks.Remove(ctx, s.CID); err != nil {
-			o.Log.Warn("unpin a segment that was not added", "segment", s.ID, "err", err)
-		}
+	err := o.Records.Abort(ctx, s.ID)
+	if err == nil && s.CID.Defined() {
+		err = o.Blocks.Remove(ctx, s.CID)
 	}
-	if err := o.Records.Abort(ctx, s.ID); err != nil {
+	if err != nil {
 		o.Log.Warn("forget a segment that was not added", "segment", s.ID, "err", err)
 	}
 }
 
 // Remove forgets a segment: destroys its key, then unpins it. It does not
 // recall copies that a listener saved, nor ciphertext that others hold, which
-// nobody can open any more.
+// nobody can open any more. It returns ErrGone for a segment that was removed
+// before, whose pin it takes if that was left.
 func (o *Origin) Remove(ctx context.Context, c cid.Cid) error {
 	s, err := o.Records.Segment(ctx, c.Hash())
-	if err == nil && s.State == Removed {
-		err = ErrGone
-	}
-	if err == nil {
-		err = o.Records.Remove(ctx, s.ID)
-	}
-	if err == nil {
-		err = o.Blocks.Remove(ctx, s.CID)
+	switch {
+	case err != nil:
+	case s.State == Removed:
+		err = errors.Join(ErrGone, o.Blocks.Remove(ctx, s.CID))
+	default:
+		if err = o.Records.Remove(ctx, s.ID); err == nil {
+			err = o.Blocks.Remove(ctx, s.CID)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("remove segment %s: %w", c, err)
@@ -239,11 +240,12 @@ func (o *Origin) CreateStation(ctx context.Context, name, description string, do
 }
 
 // RemoveStation removes a station that has no live segments, and destroys its
-// keys.
+// keys. It returns ErrNotFound for a station that was removed before, whose
+// keys it destroys if they were left.
 func (o *Origin) RemoveStation(ctx context.Context, id string) error {
 	err := o.Records.RemoveStation(ctx, id)
-	if err == nil {
-		err = o.Keys.RemoveStation(id)
+	if err == nil || errors.Is(err, ErrNotFound) {
+		err = errors.Join(err, o.Keys.RemoveStation(id))
 	}
 	if err != nil {
 		return fmt.Errorf("remove station %q: %w", id, err)

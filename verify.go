@@ -14,7 +14,7 @@ import (
 // A Report is what Verify found of one segment.
 type Report struct {
 	CID    cid.Cid
-	Blocks int   // read back, hash checked
+	Blocks int   // leaves read back, hash checked
 	Chunks int64 // opened
 	Bytes  int64 // of audio
 	Err    error // nil: all is well
@@ -25,8 +25,8 @@ type BlockChecker interface {
 	Verify(ctx context.Context, c cid.Cid) error
 }
 
-// Verify reads every block of a segment back, checks its hash and opens every
-// chunk. What is wrong with the segment stands in the report; the error is for
+// Verify reads the root and every leaf of a segment back, checks their hashes
+// and opens every chunk. What is wrong with the segment stands in the report; the error is for
 // what kept Verify from looking.
 func (e *Edge) Verify(ctx context.Context, g policy.Grant, blocks BlockChecker, c cid.Cid) (Report, error) {
 	r := Report{CID: c}
@@ -46,6 +46,11 @@ func (e *Edge) Verify(ctx context.Context, g policy.Grant, blocks BlockChecker, 
 			continue
 		}
 		r.Blocks++
+	}
+	if len(s.Leaves) > 1 { // else the root is the leaf
+		if err := blocks.Verify(ctx, s.CID); err != nil {
+			r.Err = errors.Join(r.Err, fmt.Errorf("root: %w", err))
+		}
 	}
 	if r.Err != nil {
 		return r, ctx.Err()
