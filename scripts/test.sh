@@ -15,6 +15,7 @@ needs=(
   chromium:chromium
   curl:curl
   ffmpeg:ffmpeg
+  mpv:mpv
   strace:strace
 )
 test_timeout=20m
