@@ -55,7 +55,7 @@ func (k *kuboNode) configure(sync bool) error {
 	for path, value := range map[string]any{
 		"Addresses.API": "/ip4/127.0.0.1/tcp/0", "Addresses.Gateway": "/ip4/127.0.0.1/tcp/0",
 		"Addresses.Swarm": []string{}, "Bootstrap": []string{}, "Routing.Type": "none",
-		"Provide.Enabled": false, "Discovery.MDNS.Enabled": false, "Gateway.NoFetch": true,
+		"Provide.Enabled": false, "Discovery.MDNS.Enabled": false, "Gateway.NoFetch": true, "Gateway.NoDNSLink": true,
 		"Swarm.DisableNatPortMap": true, "Swarm.RelayClient.Enabled": false, "Swarm.RelayService.Enabled": false,
 		"AutoNAT.ServiceMode": "disabled", "AutoTLS.Enabled": false, "AutoConf.Enabled": false,
 		"Datastore.StorageMax": "100GB",

@@ -62,7 +62,7 @@ http {
   server {
     listen 127.0.0.1:%[7]d ssl backlog=4096;
     location / {
-      proxy_pass http://kubo; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_pass http://kubo; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host 127.0.0.1;
       proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;
     }
   }
