@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	// hotReads is how many times its size must be read of a leaf before the
-	// leaf is cached: more than one listener playing it through.
-	hotReads = 3
+	// hotReads is how many times its size must be read of a leaf, while all
+	// leaves together are read that many times the size of the cache, before
+	// the leaf is cached: it then has more than its share of the reads. A set
+	// of leaves that does not fit, and is read evenly, is not cached in turns.
+	hotReads = 8
 	// tallySlots bounds how many leaves are watched at a time.
 	tallySlots = 8 << 10
 	// entryOverhead is what an entry costs beside its bytes, about.
@@ -21,8 +23,10 @@ const (
 // hotBlocks caches, in bounded memory, blocks that are read again and again.
 // A leaf that is read once, in whatever pieces, costs it no copy.
 type hotBlocks struct {
-	cache *otter.Cache[digest, []byte] // nil: off
-	tally []atomic.Uint64
+	cache  *otter.Cache[digest, []byte] // nil: off
+	tally  []atomic.Uint64              // what was read of which leaf in this window
+	read   atomic.Int64                 // bytes of all leaves in this window
+	window int64                        // bytes after which the next one begins
 }
 
 func newHotBlocks(bytes int64) (*hotBlocks, error) {
@@ -33,7 +37,7 @@ func newHotBlocks(bytes int64) (*hotBlocks, error) {
 		MaximumWeight: uint64(bytes),
 		Weigher:       func(_ digest, b []byte) uint32 { return uint32(len(b) + entryOverhead) },
 	})
-	return &hotBlocks{cache: cache, tally: make([]atomic.Uint64, tallySlots)}, err
+	return &hotBlocks{cache: cache, tally: make([]atomic.Uint64, tallySlots), window: hotReads * bytes}, err
 }
 
 // get returns a cached block, or one that this read of want bytes makes hot,
@@ -41,6 +45,9 @@ func newHotBlocks(bytes int64) (*hotBlocks, error) {
 func (h *hotBlocks) get(d digest, want int, files blockFiles) ([]byte, bool) {
 	if h.cache == nil {
 		return nil, false
+	}
+	if h.read.Add(int64(want)) >= h.window {
+		h.newWindow()
 	}
 	if b, ok := h.cache.GetIfPresent(d); ok {
 		return b, true
@@ -51,6 +58,14 @@ func (h *hotBlocks) get(d digest, want int, files blockFiles) ([]byte, bool) {
 	b, err := h.cache.Get(context.Background(), d, otter.LoaderFunc[digest, []byte](
 		func(context.Context, digest) ([]byte, error) { return files.read(d) }))
 	return b, err == nil
+}
+
+// newWindow forgets what was read.
+func (h *hotBlocks) newWindow() {
+	h.read.Store(0)
+	for i := range h.tally {
+		h.tally[i].Store(0)
+	}
 }
 
 // heats counts a read and reports whether the block is hot now. Of two blocks
