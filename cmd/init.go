@@ -83,6 +83,7 @@ func initHome(home string, o initOptions) (made newHome, err error) {
 	if err := checkEmpty(home); err != nil {
 		return made, err
 	}
+	ownerOnly()
 	parent := filepath.Dir(home)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return made, initFailed(home, err)

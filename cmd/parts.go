@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -20,6 +21,10 @@ import (
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/policy"
 )
+
+// ownerOnly keeps what this process makes from now on from everybody but its
+// owner, whatever the mode that a library asks for.
+func ownerOnly() { syscall.Umask(0o077) }
 
 // loadConfig reads the configuration of a home; flags win over everything.
 func loadConfig(home string, flags map[string]string) (config.Config, error) {

@@ -75,6 +75,7 @@ type runningNode struct {
 // startNode starts the node of a home. When it returns the node is ready, and
 // must be stopped; on an error nothing is left running.
 func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) {
+	ownerOnly()
 	n = &runningNode{log: o.log, failed: make(chan error, 4)}
 	defer func() {
 		if err != nil {
