@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"syscall"
@@ -78,8 +79,9 @@ func badParameter(name, what string) error {
 // anything else was written.
 func (s *Server) refuse(c *gin.Context, err error) {
 	c.Abort()
-	if c.Request.ContentLength != 0 {
-		c.Header("Connection", "close") // no wait for the rest of a body that nobody wants
+	unread := c.Request.ContentLength != 0
+	if unread {
+		c.Header("Connection", "close") // no wait for the whole of a body that nobody wants
 		s.setReadDeadline(c, time.Second)
 	}
 	s.setWriteDeadline(c)
@@ -88,6 +90,18 @@ func (s *Server) refuse(c *gin.Context, err error) {
 		s.Log.LogAttrs(c.Request.Context(), slog.LevelError, "admin request failed",
 			slog.String("route", c.FullPath()), slog.String("err", err.Error()), slog.String("request_id", p.RequestID))
 	}
+	if unread {
+		linger(c)
+	}
+}
+
+// linger sends the answer and takes what the client is still sending, until
+// the read deadline at most. A connection that was closed at once would fail
+// the client's next write, and the client might never look at the answer:
+// net/http waits for that, but not after Expect: 100-continue.
+func linger(c *gin.Context) {
+	_ = http.NewResponseController(c.Writer).Flush() // a client that is gone needs no answer
+	_, _ = io.Copy(io.Discard, c.Request.Body)
 }
 
 // write writes err as a problem.

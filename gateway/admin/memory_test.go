@@ -328,6 +328,9 @@ func (m *memory) Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leave
 			leaves, names = append(leaves, c), append(names, c.Hash()...)
 			blocks[string(c.Hash())] = leaf[:n]
 		}
+		if m.isFull() {
+			return cid.Undef, nil, nil, fmt.Errorf("write block: %w", musen.ErrNoSpace)
+		}
 	}
 	// A short last leaf is the end, as for boxo's chunker, whoever cut it.
 	if len(leaves) == 0 || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -338,9 +341,6 @@ func (m *memory) Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leave
 		blocks[string(root.Hash())], inner = names, []cid.Cid{root}
 	}
 	defer m.lock()()
-	if m.full {
-		return cid.Undef, nil, nil, fmt.Errorf("write block: %w", musen.ErrNoSpace)
-	}
 	for mh, b := range blocks {
 		m.blocks[mh] = b
 	}
@@ -434,6 +434,11 @@ func (m *memory) left() (n int) {
 }
 
 func (m *memory) PeerID() string { return "12D3KooWtest" }
+
+func (m *memory) isFull() bool {
+	defer m.lock()()
+	return m.full
+}
 
 func (m *memory) Addrs() []string { return []string{"/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWtest"} }
 

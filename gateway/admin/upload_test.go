@@ -90,6 +90,20 @@ func TestUploadExpectContinue(t *testing.T) {
 	}
 }
 
+// An upload that is refused while it is being sent learns why.
+func TestUploadRefusedInTheMiddle(t *testing.T) {
+	w := newWorld(t, nil)
+	w.station("jazz")
+	w.full = true
+	audio := wav("full", maxSegment/2)
+	for range 30 {
+		_, err := w.local.Add(t.Context(), "jazz", client.Upload{Audio: bytes.NewReader(audio), Size: int64(len(audio))})
+		if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Status != 507 {
+			t.Fatalf("on a full disk: %v", err)
+		}
+	}
+}
+
 // H34: whatever ends an upload early, nothing of it is left.
 func TestUploadCut(t *testing.T) {
 	w := newWorld(t, nil)
