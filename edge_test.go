@@ -281,6 +281,27 @@ func TestStationSettingsBiteAtOnce(t *testing.T) {
 	}
 }
 
+// H11: a new epoch ends every link of the station, also of a segment that is
+// open in memory, and no token.
+func TestNewEpochEndsLinks(t *testing.T) {
+	h := testnet.New(t)
+	o := h.Origin()
+	jazz := station(t, o, "jazz")
+	s := add(t, o, "jazz", wav(1, 1000))
+	e := h.Edge(t)
+	path := "/listen/" + s.CID.String()
+	raw, _, err := h.Issuer.Link(policy.LinkRequest{Station: jazz.ID, Epoch: jazz.Epoch, Path: path})
+	must(t, err)
+	link, err := h.Verifier.Link(raw, "GET", path)
+	must(t, err)
+	allowed(t, e, link, policy.Listen, s.CID)
+	refused(t, e, link, policy.Download, s.CID, musen.ErrNotFound)
+	jazz.Epoch++
+	must(t, h.Rows.UpdateStation(t.Context(), jazz))
+	refused(t, e, link, policy.Listen, s.CID, musen.ErrNotFound)
+	allowed(t, e, listen(t, h, jazz.ID), policy.Listen, s.CID)
+}
+
 // 64 streams at a time, of one segment and of many.
 func TestManyStreams(t *testing.T) {
 	h := testnet.New(t)

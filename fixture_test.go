@@ -168,6 +168,7 @@ var errFault = errors.New("injected fault")
 // those of after although they happened. It notes wrapped keys and counts calls.
 type faults struct {
 	before, after map[string]bool
+	hooks         map[string]func() // called before a step
 
 	mu      sync.Mutex
 	calls   map[string]int
@@ -181,6 +182,9 @@ func (f *faults) step(name string, call func() error) error {
 	}
 	f.calls[name]++
 	f.mu.Unlock()
+	if hook := f.hooks[name]; hook != nil {
+		hook()
+	}
 	if f.before[name] {
 		return errFault
 	}
@@ -219,6 +223,14 @@ func (r faultyRecords) Commit(ctx context.Context, s musen.Segment, fp []byte, i
 
 func (r faultyRecords) Abort(ctx context.Context, segment string) error {
 	return r.f.step("Abort", func() error { return r.Records.Abort(ctx, segment) })
+}
+
+func (r faultyRecords) SegmentByFingerprint(ctx context.Context, station string, fp []byte) (s musen.Segment, err error) {
+	err = r.f.step("SegmentByFingerprint", func() (err error) {
+		s, err = r.Records.SegmentByFingerprint(ctx, station, fp)
+		return err
+	})
+	return s, err
 }
 
 type faultyBlocks struct {

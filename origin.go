@@ -100,6 +100,9 @@ func (o *Origin) Add(ctx context.Context, req AddRequest, audio io.Reader) (s Se
 	if errors.Is(err, ErrExists) {
 		s, err = o.Records.SegmentByFingerprint(ctx, station.ID, fingerprint)
 		existing = true
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%w: the same audio was there and has just been removed: add it again", ErrUnavailable)
+		}
 	}
 	if err != nil {
 		return Segment{}, false, fmt.Errorf("add a segment to station %q: %w", station.Name, err)
@@ -229,7 +232,8 @@ func (o *Origin) CreateStation(ctx context.Context, name, description string, do
 	}
 	s := Station{ID: id, Name: name, Description: description, Downloads: downloads, Epoch: 1, Created: o.Now()}
 	if err = o.Keys.AddStation(id); err == nil {
-		if err = o.Records.CreateStation(ctx, s); err != nil {
+		err = o.Records.CreateStation(ctx, s)
+		if errors.Is(err, ErrExists) { // after other errors the station may be there and need its key
 			err = errors.Join(err, o.Keys.RemoveStation(id))
 		}
 	}

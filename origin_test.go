@@ -287,6 +287,35 @@ func TestSameAudioAtTheSameTime(t *testing.T) {
 	wantAudio(t, h.Edge(t), firstRoot(t, h), source)
 }
 
+// Audio that is removed while it is added once more is neither there nor
+// unknown: whoever adds it can try again.
+func TestSameAudioRemovedMeanwhile(t *testing.T) {
+	h := testnet.New(t)
+	blocks := blockFiles(t, h)
+	f := &faults{}
+	o := f.put(h.Origin())
+	station(t, o, "jazz")
+	s := add(t, o, "jazz", wav(1, 1000))
+	f.hooks = map[string]func(){"SegmentByFingerprint": func() { must(t, o.Remove(t.Context(), s.CID)) }}
+	_, existing, err := o.Add(t.Context(), musen.AddRequest{Station: "jazz"}, bytes.NewReader(wav(1, 1000)))
+	wantErr(t, err, musen.ErrUnavailable)
+	if existing || errors.Is(err, musen.ErrNotFound) {
+		t.Errorf("existing %v, %v", existing, err)
+	}
+	nothingLeft(t, h, blocks, f.wrapped...)
+}
+
+// A station cannot be removed in the middle of an add.
+func TestStationInUseStays(t *testing.T) {
+	h := testnet.New(t)
+	f := &faults{}
+	o := f.put(h.Origin())
+	st := station(t, o, "jazz")
+	f.hooks = map[string]func(){"Commit": func() { wantErr(t, o.RemoveStation(t.Context(), st.ID), musen.ErrInvalid) }}
+	s := add(t, o, "jazz", wav(1, 1000))
+	wantAudio(t, h.Edge(t), s.CID, wav(1, 1000))
+}
+
 func TestRemove(t *testing.T) {
 	h := testnet.New(t)
 	f := &faults{}

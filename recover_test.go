@@ -183,6 +183,13 @@ func TestStations(t *testing.T) {
 	f.before = nil
 	station(t, o, "blues")
 
+	// One that is there although that seemed to fail has its key.
+	f.after = steps("CreateStation")
+	_, err = o.CreateStation(t.Context(), "folk", "", false)
+	wantErr(t, err, errFault)
+	f.after = nil
+	wantAudio(t, h.Edge(t), add(t, o, "folk", wav(1, 1000)).CID, wav(1, 1000))
+
 	s := add(t, o, "jazz", wav(1, 1000))
 	wantErr(t, o.RemoveStation(t.Context(), st.ID), musen.ErrInvalid) // it has a segment
 	wantAudio(t, h.Edge(t), s.CID, wav(1, 1000))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -266,5 +267,38 @@ func TestVerify(t *testing.T) {
 	cancel()
 	if r, err := e.Verify(ctx, auditor, h.Node, small.CID); err == nil && r.Err == nil {
 		t.Errorf("canceled: %+v, %v", r, err)
+	}
+}
+
+// A long segment has blocks between its root and its leaves. No stream needs
+// them, but peers and GC do.
+func TestVerifyBetweenRootAndLeaves(t *testing.T) {
+	h := testnet.New(t)
+	o := h.Origin()
+	station(t, o, "jazz")
+	before := blockFiles(t, h)
+	s := add(t, o, "jazz", wav(1, 175*musen.LeafSize))
+	ours := map[string]bool{h.BlockFile(s.CID): true}
+	for _, c := range s.Leaves {
+		ours[h.BlockFile(c)] = true
+	}
+	between := slices.DeleteFunc(blockFiles(t, h), func(f string) bool { return ours[f] || slices.Contains(before, f) })
+	if len(between) == 0 {
+		t.Fatal("no such blocks")
+	}
+	e := h.Edge(t)
+	r, err := e.Verify(t.Context(), policy.LocalOperator(), h.Node, s.CID)
+	if err != nil || r.Err != nil || r.Bytes != s.Size {
+		t.Errorf("sound: %+v, %v", r, err)
+	}
+	for _, f := range between {
+		b, err := os.ReadFile(f)
+		must(t, err)
+		must(t, os.WriteFile(f, flip(len(b)/2)(bytes.Clone(b)), 0o600))
+		r, err := e.Verify(t.Context(), policy.LocalOperator(), h.Node, s.CID)
+		if err != nil || r.Err == nil || r.Blocks != len(s.Leaves) {
+			t.Errorf("rotten: %+v, %v", r, err)
+		}
+		must(t, os.WriteFile(f, b, 0o600))
 	}
 }

@@ -20,13 +20,14 @@ type Report struct {
 	Err    error // nil: all is well
 }
 
-// BlockChecker checks the hash of one block that is held here.
+// BlockChecker checks the hash of a block that is held here, and of the blocks
+// between it and its leaves.
 type BlockChecker interface {
 	Verify(ctx context.Context, c cid.Cid) error
 }
 
-// Verify reads the root and every leaf of a segment back, checks their hashes
-// and opens every chunk. What is wrong with the segment stands in the report; the error is for
+// Verify reads every block of a segment back, checks its hash and opens every
+// chunk. What is wrong with the segment stands in the report; the error is for
 // what kept Verify from looking.
 func (e *Edge) Verify(ctx context.Context, g policy.Grant, blocks BlockChecker, c cid.Cid) (Report, error) {
 	r := Report{CID: c}
