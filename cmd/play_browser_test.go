@@ -28,6 +28,7 @@ type heard struct {
 	Duration float64
 	Jumped   float64 // where it went when told to go close to the end
 	End      float64
+	Status   int // of a request of the page itself
 	Error    string
 }
 
@@ -138,12 +139,19 @@ func TestBrowserJumpsAndIsRefused(t *testing.T) {
 	if n := line.carried.Load(); n >= song.Size {
 		t.Errorf("%d of %d bytes went over the line for a few seconds of it", n, song.Size)
 	}
+	middle := fmt.Sprintf("jump(audio, %f)", song.seconds()/2)
 	r.musen("token", "revoke", "--subject", "ann")
-	b.goTo(b.page) // what an open page holds in memory plays on
+	if h := b.hear(middle); h.Status != http.StatusUnauthorized || h.Jumped > 0 {
+		t.Errorf("a page gets more of a revoked link: %+v", h)
+	}
+	b.goTo(b.page) // a page may play on what it has in memory
 	if h := b.hearLink(link); h.Error == "" || h.Heard > 0 {
 		t.Errorf("a revoked link plays: %+v", h)
 	}
 	b.hearLink(other).check(t, song)
+	if h := b.hear(middle); h.Status != http.StatusPartialContent || h.Jumped == 0 {
+		t.Errorf("a link of another listener: %+v", h)
+	}
 	resp, err := chromedp.Run(b.ctx, chromedp.NavigateResponse(link))
 	if err != nil || resp.Status != http.StatusUnauthorized {
 		t.Errorf("open a revoked link: %+v, %v", resp, err)
