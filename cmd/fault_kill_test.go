@@ -110,6 +110,9 @@ func TestFaultKills(t *testing.T) {
 		k.killAt(killSteps()[1+k.rand.IntN(7)])
 		k.killStart()
 		k.restart()
+		k.killAt(killStep{name: "garbage", hold: leaves(2), calls: "pwrite64", paths: logPath})
+		k.killCollection()
+		k.restart()
 		k.killAnswered()
 		k.restart()
 		for range 8 {
@@ -119,7 +122,7 @@ func TestFaultKills(t *testing.T) {
 		k.cleanRestart()
 	}
 	k.checkAll()
-	for _, what := range []string{"a key alone", "blocks", "a pin", "a segment that was not acknowledged", "a start that was killed"} {
+	for _, what := range []string{"a key alone", "blocks", "a pin", "a segment that was not acknowledged", "a start that was killed", "a collection that was killed"} {
 		if k.seen[what] == 0 {
 			t.Errorf("%d kills never left %s", k.n, what)
 		}
@@ -250,6 +253,22 @@ func (k *kills) killStart() {
 	}
 	k.node.cmd.Process.Kill() // it came through
 	k.wait()
+}
+
+// killCollection kills the next start while it removes the garbage that the
+// last kill left.
+func (k *kills) killCollection() {
+	k.t.Helper()
+	k.n++
+	var paths []string
+	for _, block := range k.blocks() {
+		paths = append(paths, "-P", block)
+	}
+	point := "unlink,unlinkat:signal=KILL:when=1"
+	if err := k.tryStart(tracer(os.DevNull, "unlink,unlinkat", append(paths, "-e", "inject="+point)...)...); err == nil {
+		k.t.Fatalf("kill %d: no garbage was collected", k.n)
+	}
+	k.seen["a collection that was killed"]++
 }
 
 // killSometime kills the node at a random moment of many adds at once.

@@ -71,7 +71,25 @@ func newFaultHome(t *testing.T, env ...string) *faultHome {
 	return newFaultHomeIn(t, parent, env...)
 }
 
+// newFaultHomeIn makes a home in parent.
 func newFaultHomeIn(t *testing.T, parent string, env ...string) *faultHome {
+	t.Helper()
+	return prepareHome(t, parent, env).made("init")
+}
+
+// newFaultHomePhrase makes a home whose keyring opens with a passphrase.
+func newFaultHomePhrase(t *testing.T, phrase string) *faultHome {
+	t.Helper()
+	parent := t.TempDir()
+	file := filepath.Join(parent, "phrase")
+	if err := os.WriteFile(file, []byte(phrase+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return prepareHome(t, parent, nil).made("init", "--passphrase-file", file)
+}
+
+// prepareHome is a home that is not made yet.
+func prepareHome(t *testing.T, parent string, env []string) *faultHome {
 	t.Helper()
 	h := &faultHome{t: t, dir: filepath.Join(parent, "home"), tmp: filepath.Join(parent, "tmp")}
 	if err := os.Mkdir(h.tmp, 0o700); err != nil {
@@ -90,7 +108,14 @@ func newFaultHomeIn(t *testing.T, parent string, env ...string) *faultHome {
 			t.Logf("last lines of the log of the last node:\n%s", strings.Join(lines[max(0, len(lines)-20):], ""))
 		}
 	})
-	h.run(0, "init")
+	return h
+}
+
+// made makes the home, its station and its token.
+func (h *faultHome) made(init ...string) *faultHome {
+	t := h.t
+	t.Helper()
+	h.run(0, init...)
 	h.start()
 	if _, err := h.admin.CreateStation(t.Context(), wire.NewStation{Name: "jazz"}); err != nil {
 		t.Fatal(err)
