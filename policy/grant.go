@@ -106,15 +106,15 @@ func (g Grant) get() *credential {
 // actionSet is a set of actions, one bit each in the order of actions.
 type actionSet uint16
 
+// actionCount is the number of actions.
+const actionCount = 8
+
 // actions is every action there is.
-func actions() [8]Action {
+func actions() [actionCount]Action {
 	return [...]Action{Listen, Download, ReleaseKey, Add, Manage, Moderate, Audit, Host}
 }
 
-func everyAction() actionSet {
-	all := actions()
-	return 1<<len(all) - 1
-}
+func everyAction() actionSet { return 1<<actionCount - 1 }
 
 // newActionSet ignores words that are no action: they grant nothing.
 func newActionSet(words []string) actionSet {
