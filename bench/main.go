@@ -40,7 +40,7 @@ func fullPlan() plan {
 
 func quickPlan() plan {
 	return plan{
-		Rounds: 1, Seconds: 1, Big: 20, Small: 100, Adds: 30, Scripts: 5,
+		Rounds: 1, Seconds: 2, Big: 20, Small: 100, Adds: 30, Scripts: 5,
 		Uploads: 50, Listeners: 200, ListenFor: 8 * time.Second, Limit: 10 * time.Minute,
 	}
 }

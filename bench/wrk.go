@@ -140,12 +140,12 @@ func (b *bench) wrk(ctx context.Context, t *target, w work, seed int) (r record,
 	if err := json.Unmarshal(bytes.TrimSpace(line), &got); err != nil {
 		return r, fmt.Errorf("wrk: %w: %s", err, out)
 	}
-	if got.BadStatus > 0 || got.Broken > 0 || got.Requests == 0 {
+	if got.BadStatus > 0 || got.Broken > 0 || got.Bytes == 0 {
 		return r, fmt.Errorf("of %.0f requests %d were refused and %d broke", got.Requests, got.BadStatus, got.Broken)
 	}
 	r.Requests, r.Bytes, r.PerS = got.Requests, got.Bytes, got.Requests/got.Micros*1e6
 	r.P50, r.P99 = got.P50/1e3, got.P99/1e3
-	r.CPUPerGB, r.CPUPerOp = r.CPU/got.Bytes*1e9, r.CPU/got.Requests*1e3
+	r.CPUPerGB, r.CPUPerOp = r.CPU/got.Bytes*1e9, r.CPU/max(1, got.Requests)*1e3
 	r.Client = cmd.ProcessState.UserTime().Seconds() + cmd.ProcessState.SystemTime().Seconds()
 	r.Other -= r.Client
 	return r, nil
