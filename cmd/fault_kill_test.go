@@ -1,7 +1,6 @@
 package cmd_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -174,29 +173,51 @@ func (k *kills) killAt(step killStep) {
 // returns waits for the tracer to end.
 func (k *kills) trap(step killStep) func() {
 	k.t.Helper()
-	args := []string{"-f", "-p", strconv.Itoa(k.node.cmd.Process.Pid), "-o", filepath.Join(k.tmp, "trap"),
-		"-e", "trace=" + step.calls, "-e", "inject=" + step.calls + ":signal=KILL:when=1"}
+	var paths []string
 	if step.paths != nil {
-		for _, path := range step.paths(k.t, k.faultHome) {
-			args = append(args, "-P", path)
-		}
+		paths = step.paths(k.t, k.faultHome)
 	}
+	strace := k.inject(step.calls, "signal=KILL:when=1", paths)
+	return func() { strace.Wait() } // it ends as the node did
+}
+
+// inject gives system calls of the running node another effect, only those on
+// the paths if there are any. It returns the tracer that does so.
+func (h *faultHome) inject(calls, effect string, paths []string) *exec.Cmd {
+	h.t.Helper()
+	args := []string{"-f", "-p", strconv.Itoa(h.node.cmd.Process.Pid), "-o", os.DevNull, "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + effect}
+	for _, path := range paths {
+		args = append(args, "-P", path)
+	}
+	attached := make(chan struct{})
 	cmd := exec.Command("strace", args...)
-	stderr, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
+	cmd.Stderr = &signalWriter{word: " attached", seen: attached}
+	if err := cmd.Start(); err != nil {
+		h.t.Fatalf("trace the node (Debian: apt-get install strace): %v", err)
 	}
-	if err != nil {
-		k.t.Fatalf("trace the node (Debian: apt-get install strace): %v", err)
+	select {
+	case <-attached:
+	case <-time.After(awaitLimit):
+		h.t.Fatal("strace does not attach")
 	}
-	lines := bufio.NewReader(stderr)
-	if line, err := lines.ReadString('\n'); !strings.Contains(line, " attached") {
-		k.t.Fatalf("strace does not attach: %q, %v", line, err)
+	return cmd
+}
+
+// signalWriter closes seen once a word was written.
+type signalWriter struct {
+	word string
+	seen chan struct{}
+	text []byte
+	done bool
+}
+
+func (w *signalWriter) Write(p []byte) (int, error) {
+	w.text = append(w.text, p...)
+	if !w.done && bytes.Contains(w.text, []byte(w.word)) {
+		w.done = true
+		close(w.seen)
 	}
-	return func() {
-		io.Copy(io.Discard, lines)
-		cmd.Wait() // it ends as the node did
-	}
+	return len(p), nil
 }
 
 // held is audio that stops at one place until it is opened.
