@@ -165,14 +165,16 @@ func nothingLeft(t testing.TB, h *testnet.Home, blocks []string, wrapped ...[]by
 var errFault = errors.New("injected fault")
 
 // faults makes steps of real parts fail: those of before without happening,
-// those of after although they happened. It notes wrapped keys and counts calls.
+// those of after although they happened. It counts
+// calls and notes wrapped keys and fingerprints.
 type faults struct {
 	before, after map[string]bool
 	hooks         map[string]func() // called before a step
 
-	mu      sync.Mutex
-	calls   map[string]int
-	wrapped [][]byte
+	mu           sync.Mutex
+	calls        map[string]int
+	wrapped      [][]byte
+	fingerprints []string // as committed
 }
 
 func (f *faults) step(name string, call func() error) error {
@@ -218,6 +220,9 @@ func (r faultyRecords) Begin(ctx context.Context, s musen.Segment) error {
 }
 
 func (r faultyRecords) Commit(ctx context.Context, s musen.Segment, fp []byte, inner []cid.Cid) error {
+	r.f.mu.Lock()
+	r.f.fingerprints = append(r.f.fingerprints, string(fp))
+	r.f.mu.Unlock()
 	return r.f.step("Commit", func() error { return r.Records.Commit(ctx, s, fp, inner) })
 }
 

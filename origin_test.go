@@ -216,7 +216,8 @@ func (f onRead) Read([]byte) (int, error) {
 
 func TestSameAudio(t *testing.T) {
 	h := testnet.New(t)
-	o := h.Origin()
+	f := &faults{}
+	o := f.put(h.Origin())
 	station(t, o, "jazz")
 	station(t, o, "blues")
 	source := wav(1, 300<<10)
@@ -238,6 +239,10 @@ func TestSameAudio(t *testing.T) {
 		t.Errorf("existing %v, first %s, again %s, other station %s", existing, first.CID, again.CID, other.CID)
 	}
 	inAgreement(t, h)
+	fp := f.fingerprints // of first, second, other, again
+	if fp[0] != fp[1] || fp[0] == fp[2] || len(fp[2]) != 32 || fp[3] != "" {
+		t.Errorf("fingerprints %x: equal audio of two stations must not look equal", fp)
+	}
 
 	must(t, o.Remove(t.Context(), first.CID))
 	fresh := add(t, o, "jazz", source) // what is removed does not exist

@@ -178,6 +178,24 @@ func TestRotHealsFromAPeer(t *testing.T) {
 	heal("every leaf", true, all[3], all[10], all[15])
 }
 
+// Every chunk depends on the header: a range far behind it heals it as well.
+func TestRottenHeaderHealsForLaterRange(t *testing.T) {
+	h := testnet.New(t, testnet.Uncached)
+	o := h.Origin()
+	station(t, o, "jazz")
+	source := wav(1, 700<<10)
+	s := add(t, o, "jazz", source)
+	testnet.Connect(t, h.Node, s.Leaves...)
+	damages()[1].strike(t, h, s)
+	const off, n = 600 << 10, 1000
+	e := h.Edge(t)
+	if !bytes.Equal(play(t, e, s.CID, off, n), source[off:off+n]) {
+		t.Error("wrong bytes")
+	}
+	must(t, h.Node.Verify(t.Context(), s.Leaves[0]))
+	wantAudio(t, e, s.CID, source)
+}
+
 // failingReads fails the n-th read of a real node as a bad disk does.
 type failingReads struct {
 	musen.BlockReader
