@@ -102,8 +102,9 @@ type Options struct {
 
 // Limits bound what clients can take. A zero field has the default value.
 type Limits struct {
-	Streams        int           // answers of /listen and /ipfs at a time; 4096
+	Streams        int           // answers of /listen at a time; 4096
 	SubjectStreams int           // of them for one subject of a credential; 1024
+	Sealed         int           // answers of /ipfs at a time, which take none of Streams; a quarter of Streams
 	URLBytes       int           // of the request target, more is 414; 4096
 	Headers        int           // header fields, more is 431; 100
 	HeaderBytes    int           // of the whole header, more is 431; 32 KiB
@@ -126,6 +127,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	orInt(&l.Streams, 4096)
 	orInt(&l.SubjectStreams, 1024)
+	orInt(&l.Sealed, max(1, l.Streams/4))
 	orInt(&l.URLBytes, 4096)
 	orInt(&l.Headers, 100)
 	orInt(&l.HeaderBytes, 32<<10)
@@ -143,6 +145,7 @@ type Server struct {
 	http     *http.Server
 	cert     *certificate // nil: no TLS
 	streams  *slots
+	sealed   *slots       // of strangers, who must not keep listeners out
 	ipfs     http.Handler // boxo's gateway; nil: no /ipfs
 	draining atomic.Bool
 }
@@ -154,7 +157,8 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("make the public listener: an option is missing")
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{o: o, streams: newSlots(o.Limits.Streams, o.Limits.SubjectStreams)}
+	l := o.Limits
+	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed)}
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := loadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {

@@ -39,11 +39,11 @@ func (s *Server) serveIPFS(c *gin.Context) {
 		return
 	}
 	c.Set(cidKey, spelled)
-	if err := s.streams.take(""); err != nil {
+	if err := s.sealed.take(""); err != nil {
 		s.refuse(c, err)
 		return
 	}
-	defer s.streams.release("")
+	defer s.sealed.release("")
 	size, err := s.blockSize(c, id)
 	if err != nil {
 		s.refuse(c, err)

@@ -10,6 +10,7 @@ import (
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	"github.com/ipld/go-car/v2"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen"
 )
@@ -185,5 +186,42 @@ func TestNoBlocksNoRoute(t *testing.T) {
 	s := r.serve(func(o *Options) { o.Blocks = nil })
 	if a := s.ask("GET", "/ipfs/"+seg.CID.String()+"?format=raw"); a.StatusCode != 404 {
 		t.Errorf("status %d", a.StatusCode)
+	}
+}
+
+// heldIndex is an index that keeps its callers waiting.
+type heldIndex struct {
+	BlockIndex
+	asked, release chan struct{}
+}
+
+func (h heldIndex) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, error) {
+	h.asked <- struct{}{}
+	<-h.release
+	return h.BlockIndex.HasBlock(ctx, mh)
+}
+
+// H40: strangers who take all that there is for them keep no listener out.
+func TestStrangersLeaveListenersTheirStreams(t *testing.T) {
+	r := newRealm(t)
+	seg := r.add(musen.Segment{}, audioOf(1000))
+	h := heldIndex{r, make(chan struct{}), make(chan struct{})}
+	s := r.serve(func(o *Options) {
+		o.Index = h
+		o.Limits = Limits{Streams: 4}
+	})
+	path := "/ipfs/" + seg.CID.String() + "?format=raw"
+	done := make(chan int)
+	go func() { done <- s.ask("GET", path).StatusCode }()
+	<-h.asked
+	if a := s.ask("GET", path); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("a second stranger: status %d", a.StatusCode)
+	}
+	if a := s.ask("GET", "/listen/"+seg.CID.String(), "Authorization", "Bearer "+r.token()); a.StatusCode != 200 {
+		t.Errorf("a listener: status %d", a.StatusCode)
+	}
+	close(h.release)
+	if status := <-done; status != 200 {
+		t.Errorf("the first stranger: status %d", status)
 	}
 }
