@@ -105,6 +105,7 @@ type Limits struct {
 	Streams        int           // answers of /listen at a time; 4096
 	SubjectStreams int           // of them for one subject of a credential; 1024
 	Sealed         int           // answers of /ipfs at a time, which take none of Streams; a quarter of Streams
+	Connections    int           // open at a time, more wait; 4 for each of Streams, and never more than a third of the process's limit on open files
 	URLBytes       int           // of the request target, more is 414; 4096
 	Headers        int           // header fields, more is 431; 100
 	HeaderBytes    int           // of the whole header, more is 431; 32 KiB
@@ -128,6 +129,8 @@ func (l Limits) withDefaults() Limits {
 	orInt(&l.Streams, 4096)
 	orInt(&l.SubjectStreams, 1024)
 	orInt(&l.Sealed, max(1, l.Streams/4))
+	orInt(&l.Connections, connectionsPerStream*l.Streams)
+	l.Connections = boundConnections(l.Connections, openFiles())
 	orInt(&l.URLBytes, 4096)
 	orInt(&l.Headers, 100)
 	orInt(&l.HeaderBytes, 32<<10)
@@ -147,6 +150,7 @@ type Server struct {
 	streams  *slots
 	sealed   *slots       // of strangers, who must not keep listeners out
 	ipfs     http.Handler // boxo's gateway; nil: no /ipfs
+	conns    connections
 	draining atomic.Bool
 }
 
@@ -158,7 +162,7 @@ func New(o Options) (*Server, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	l := o.Limits
-	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed)}
+	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed), conns: make(connections, l.Connections)}
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := loadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {

@@ -38,6 +38,7 @@ func (s *Server) newHTTP() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
+		ConnState: s.conns.release,
 	}
 	if s.cert != nil {
 		srv.TLSConfig = s.cert.config()
@@ -47,14 +48,15 @@ func (s *Server) newHTTP() *http.Server {
 
 // Serve answers on l until Shutdown, with TLS if there is a certificate, and
 // closes l. It returns nil after Shutdown. Without TLS, connections from off
-// loopback are closed unless they come from one of the Proxies.
+// loopback are closed unless they come from one of the Proxies. When there are
+// as many connections as Limits allow, the next ones wait.
 func (s *Server) Serve(l net.Listener) error {
-	guarded := guardedListener{l, s.cert == nil, s.o.Proxies}
+	bounded := newBoundedListener(guardedListener{l, s.cert == nil, s.o.Proxies}, s.conns)
 	var err error
 	if s.cert != nil {
-		err = s.http.ServeTLS(guarded, "", "")
+		err = s.http.ServeTLS(bounded, "", "")
 	} else {
-		err = s.http.Serve(guarded)
+		err = s.http.Serve(bounded)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
