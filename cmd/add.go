@@ -142,7 +142,7 @@ func (a *app) addFiles(ctx context.Context, station string, files []string, meta
 func (a *app) addFile(ctx context.Context, api *client.Client, station, file string, meta client.Upload) (added wire.Added, err error) {
 	shown := newBars(a.stderr)
 	defer shown.close()
-	audio, total, err := a.openAudio(file)
+	audio, total, err := a.openAudio(ctx, file)
 	if err != nil {
 		return added, err
 	}
@@ -158,9 +158,9 @@ func (a *app) addFile(ctx context.Context, api *client.Client, station, file str
 
 // openAudio opens a file, or standard input, and tells its length if it has
 // one.
-func (a *app) openAudio(file string) (io.ReadCloser, int64, error) {
+func (a *app) openAudio(ctx context.Context, file string) (io.ReadCloser, int64, error) {
 	if file == "-" {
-		return io.NopCloser(a.stdin), 0, nil
+		return untilDone(ctx, a.stdin), 0, nil
 	}
 	f, err := os.Open(file)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -18,36 +17,45 @@ const defaultGateway = "http://127.0.0.1:8420"
 
 func (a *app) getCommand() *cobra.Command {
 	var gateway, tokenFile, out string
+	var force bool
 	c := &cobra.Command{
 		Use: "get CID --token-file FILE | get LINK", Short: "Fetch a segment through a gateway, as a listener does",
 		Long: `get fetches the audio of one segment, by CID with a bearer token or by a link. It goes
-on where it was cut, checks the length, and leaves a whole file or a FILE.part that the
-next try goes on with. -o - writes to standard output.`,
+on where it was cut, checks the length, and leaves a whole file or a FILE.CID.part that
+the next try goes on with. -o - writes to standard output. It follows no redirect.`,
 		Args: args("a CID or a link", 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, name, err := a.newDownload(args[0], gateway, tokenFile)
+			d, name, err := a.newDownload(c.Context(), args[0], gateway, tokenFile)
 			if err != nil {
 				return err
 			}
-			return a.get(c.Context(), d, firstOf(out, name))
+			if out = firstOf(out, name); out == "" {
+				return usageError("the link does not say which segment it is for; name a file with -o")
+			}
+			return a.get(c.Context(), d, out, force)
 		},
 	}
 	c.Flags().StringVar(&gateway, "gateway", defaultGateway, "the gateway's base URL")
 	c.Flags().StringVar(&tokenFile, "token-file", "", "a file that holds a bearer token; - for standard input")
 	c.Flags().StringVarP(&out, "output", "o", "", "where the audio goes; - for standard output (default: the CID)")
+	c.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
 	return c
 }
 
-// newDownload makes a download of a CID, or of a link, and a name for its file.
-func (a *app) newDownload(arg, gateway, tokenFile string) (*download, string, error) {
-	d := &download{client: &http.Client{Transport: listenTransport()}, wait: backOff}
+// newDownload makes a download of a CID, or of a link, and a name for its file:
+// the CID, and for a link that does not name one nothing.
+func (a *app) newDownload(ctx context.Context, arg, gateway, tokenFile string) (*download, string, error) {
+	d := &download{client: listenClient(), idle: idleLimit, wait: backOff}
 	if strings.Contains(arg, "://") {
 		u, err := url.Parse(arg)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") {
 			return nil, "", usageError("the link is not an http or https URL")
 		}
 		d.url = arg
-		return d, strings.TrimPrefix(u.Path, "/listen/"), nil
+		if id := listenCID(u.Path); id.Defined() {
+			return d, id.String(), nil
+		}
+		return d, "", nil
 	}
 	c, err := parseCID(arg)
 	if err != nil {
@@ -56,7 +64,7 @@ func (a *app) newDownload(arg, gateway, tokenFile string) (*download, string, er
 	if tokenFile == "" {
 		return nil, "", usageError("get needs --token-file with a CID; `musen token issue` prints a token, `musen link` a link that needs none")
 	}
-	if d.token, err = a.readToken(tokenFile); err != nil {
+	if d.token, err = a.readToken(ctx, tokenFile); err != nil {
 		return nil, "", err
 	}
 	if d.url, err = url.JoinPath(gateway, "listen", c.String()); err != nil {
@@ -65,22 +73,19 @@ func (a *app) newDownload(arg, gateway, tokenFile string) (*download, string, er
 	return d, c.String(), nil
 }
 
-// listenTransport waits for an answer, not for ever.
-func listenTransport() *http.Transport {
+// listenClient asks a gateway, and nobody that it redirects to: the credential
+// would go along.
+func listenClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout = 60 * time.Second
 	t.DisableCompression = true
-	return t
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// readToken reads a bearer token from the first line of a file.
-func (a *app) readToken(file string) (string, error) {
-	in, err := io.NopCloser(a.stdin), error(nil)
-	if file != "-" {
-		in, err = os.Open(file)
-	}
+// readToken reads a bearer token, alone in a file or on standard input.
+func (a *app) readToken(ctx context.Context, file string) (string, error) {
+	in, err := a.openToken(ctx, file)
 	if err != nil {
-		return "", &failure{exit: exitUsage, code: "no_file", cause: err, next: "`musen token issue --station S > FILE` makes one"}
+		return "", &failure{exit: exitUsage, code: "no_file", cause: err, next: "`musen token issue --station S > FILE` makes one; - reads standard input"}
 	}
 	defer in.Close()
 	b, err := io.ReadAll(io.LimitReader(in, 64<<10))
@@ -91,16 +96,21 @@ func (a *app) readToken(file string) (string, error) {
 	return token, err
 }
 
-func (a *app) get(ctx context.Context, d *download, out string) error {
+func (a *app) openToken(ctx context.Context, file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return untilDone(ctx, a.stdin), nil
+	}
+	return openRegular(file, os.O_RDONLY)
+}
+
+func (a *app) get(ctx context.Context, d *download, out string, force bool) (err error) {
 	shown := newBars(a.stderr)
 	b := shown.add(out, 0)
 	d.report = b.set
-	var total int64
-	var err error
 	if out == "-" {
-		total, err = d.to(ctx, a.stdout, 0)
+		err = d.to(ctx, &stream{Writer: a.stdout})
 	} else {
-		total, err = d.fetchFile(ctx, out)
+		err = d.fetchFile(ctx, out, force)
 	}
 	b.end(err)
 	shown.close()
@@ -108,10 +118,10 @@ func (a *app) get(ctx context.Context, d *download, out string) error {
 		return fmt.Errorf("get: %w", err)
 	}
 	if out != "-" && a.json {
-		return a.printJSON(map[string]any{"file": out, "size": total})
+		return a.printJSON(map[string]any{"file": out, "size": d.total})
 	}
 	if out != "-" {
-		fmt.Fprintf(a.stderr, "%s  %d bytes\n", out, total)
+		fmt.Fprintf(a.stderr, "%s  %d bytes\n", out, d.total)
 	}
 	return nil
 }

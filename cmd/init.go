@@ -142,11 +142,7 @@ func fillHome(draft, home string, o initOptions) (peerID string, err error) {
 	if err != nil {
 		return "", err
 	}
-	rows, err := openCatalog(context.Background(), draft, keys, time.Now)
-	if err != nil {
-		return "", err
-	}
-	if err := rows.Close(); err != nil {
+	if err := createCatalog(context.Background(), draft, keys, time.Now); err != nil {
 		return "", err
 	}
 	if peerID, err = node.Init(filepath.Join(draft, nodeDir)); err != nil {

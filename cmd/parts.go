@@ -52,12 +52,32 @@ func openKeyring(home string, cfg config.Config) (*keyring.Keyring, error) {
 }
 
 func openCatalog(ctx context.Context, home string, keys *keyring.Keyring, now func() time.Time) (*catalog.Catalog, error) {
+	rows, err := catalog.Open(ctx, filepath.Join(home, catalogFile), catalogOptions(keys, now))
+	switch {
+	case err == nil, errors.Is(err, musen.ErrUnavailable), ctx.Err() != nil:
+		return rows, err
+	case errors.Is(err, musen.ErrNoSpace):
+		return nil, &failure{exit: exitNoSpace, code: "no_space", cause: err, next: "make room on the disk of " + home}
+	}
+	return nil, &failure{exit: exitDamaged, code: "catalogue", cause: err, next: "the audio was not touched: with the right catalogue in its place the node starts as before"}
+}
+
+// createCatalog makes the catalogue of a new home.
+func createCatalog(ctx context.Context, home string, keys *keyring.Keyring, now func() time.Time) error {
+	rows, err := catalog.Create(ctx, filepath.Join(home, catalogFile), catalogOptions(keys, now))
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+func catalogOptions(keys *keyring.Keyring, now func() time.Time) catalog.Options {
 	lookup := func(data []byte) []byte {
 		h := keys.Lookup()
 		h.Write(data)
 		return h.Sum(nil)
 	}
-	return catalog.Open(ctx, filepath.Join(home, catalogFile), catalog.Options{Cipher: keys.Catalogue(), LookupMAC: lookup, Now: now})
+	return catalog.Options{Cipher: keys.Catalogue(), LookupMAC: lookup, Now: now}
 }
 
 func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logger) (*node.Node, error) {

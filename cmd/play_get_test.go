@@ -160,7 +160,7 @@ func TestGetResumesAfterAKill(t *testing.T) {
 	}
 	get := exec.Command("musen", "get", line.through(link), "-o", "song.wav")
 	get.Dir = dir
-	part := filepath.Join(dir, "song.wav.part")
+	part := filepath.Join(dir, "song.wav."+song.CID+".part")
 	awaitIn(t, dir, func() {
 		if err := get.Start(); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestGetResumesAfterAKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := entries(t, dir); len(left) != 1 {
+	if left := entries(t, dir); len(left) != 2 { // the part, and what it is of
 		t.Errorf("after the kill: %q", left)
 	}
 	close(killed)

@@ -89,7 +89,7 @@ func (a *app) policyExplain() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if tokenFile != "" {
-				if q.Token, err = a.readToken(tokenFile); err != nil {
+				if q.Token, err = a.readToken(c.Context(), tokenFile); err != nil {
 					return err
 				}
 			}

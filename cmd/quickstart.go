@@ -194,7 +194,7 @@ func askWithoutToken(ctx context.Context, url string) (r refusalShown, err error
 	if err != nil {
 		return r, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := listenClient().Do(req)
 	if err != nil {
 		return r, err
 	}

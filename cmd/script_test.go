@@ -43,19 +43,20 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve":   cmdServe,
-			"stop":    cmdStop,
-			"kill9":   cmdKill9,
-			"log":     cmdLog,
-			"http":    cmdHTTP,
-			"capture": cmdCapture,
-			"damage":  cmdDamage,
-			"exits":   cmdExits,
-			"field":   cmdField,
-			"swap":    cmdSwap,
-			"head":    cmdHead,
-			"plays":   cmdPlays,
-			"cut":     cmdCut,
+			"serve":     cmdServe,
+			"stop":      cmdStop,
+			"kill9":     cmdKill9,
+			"log":       cmdLog,
+			"http":      cmdHTTP,
+			"capture":   cmdCapture,
+			"damage":    cmdDamage,
+			"exits":     cmdExits,
+			"field":     cmdField,
+			"swap":      cmdSwap,
+			"head":      cmdHead,
+			"plays":     cmdPlays,
+			"headfield": cmdHeadField,
+			"cut":       cmdCut,
 		},
 	})
 }
@@ -192,6 +193,16 @@ func cmdHead(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[2])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile(args[1]))[:n], 0o600))
+}
+
+// cmdHeadField: headfield HEAD NAME FILE; FILE gets the value of a header.
+func cmdHeadField(ts *testscript.TestScript, _ bool, args []string) {
+	_, after, ok := strings.Cut(ts.ReadFile(args[0]), "\n"+args[1]+": ")
+	value, _, _ := strings.Cut(after, "\r\n")
+	if !ok {
+		ts.Fatalf("no header %s", args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(value), 0o600))
 }
 
 // cmdPlays: plays FILE TYPE; the bundled FILE is a segment of jazz that comes
