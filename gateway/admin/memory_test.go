@@ -223,6 +223,10 @@ func (m *memory) Count(context.Context) (n int, err error) {
 	return n, nil
 }
 
+func (c catalogue) Replace(ctx context.Context, old string, s musen.Segment, fingerprint []byte, inner []cid.Cid) error {
+	return errors.Join(c.Remove(ctx, old), c.Commit(ctx, s, fingerprint, inner))
+}
+
 func (c catalogue) Remove(_ context.Context, id string) error {
 	defer c.lock()()
 	c.version++
@@ -230,6 +234,13 @@ func (c catalogue) Remove(_ context.Context, id string) error {
 	s := c.segments[id]
 	s.State, s.Key, s.Leaves = musen.Removed, musen.WrappedKey{}, nil
 	return nil
+}
+
+func (c catalogue) Replace(ctx context.Context, old string, s musen.Segment, fingerprint []byte, inner []cid.Cid) error {
+	if err := c.Remove(ctx, old); err != nil {
+		return err
+	}
+	return c.Commit(ctx, s, fingerprint, inner)
 }
 
 func (m *memory) Roots(context.Context) iter.Seq2[cid.Cid, error] {

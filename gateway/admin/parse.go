@@ -9,47 +9,22 @@ import (
 	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multibase"
-	"github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen/gateway/cidpath"
 )
 
 const (
-	maxCID  = 128  // characters
 	maxText = 1000 // bytes of a title, an artist, a name of a file, a description
 	maxName = 256  // bytes of a subject or a jti
 )
 
-// parseCID reads a CID of a segment in any of its eight spellings, and only in
-// the one exact form of each.
+// parseCID reads a CID of a segment as cidpath does.
 func parseCID(s string) (cid.Cid, error) {
-	if len(s) > maxCID {
-		return cid.Undef, errCID
-	}
-	c, err := cid.Decode(s)
-	if err != nil || !spelled(c, s) {
-		return cid.Undef, errCID
-	}
-	p := c.Prefix()
-	if p.MhType != multihash.SHA2_256 || p.MhLength != 32 || p.Codec != cid.Raw && p.Codec != cid.DagProtobuf {
+	c, ok := cidpath.Parse(s)
+	if !ok {
 		return cid.Undef, errCID
 	}
 	return c, nil
-}
-
-// spelled reports whether s is how a base that segments are named in spells c:
-// decoders take mixed case and stray bits too.
-func spelled(c cid.Cid, s string) bool {
-	if c.Version() == 0 {
-		return c.String() == s
-	}
-	base := multibase.Encoding(s[0])
-	switch base {
-	case multibase.Base16, multibase.Base16Upper, multibase.Base32, multibase.Base32Upper,
-		multibase.Base36, multibase.Base36Upper, multibase.Base58BTC, multibase.Base64url:
-		again, err := c.StringOfBase(base)
-		return err == nil && again == s
-	}
-	return false
 }
 
 // parameters reads the query of a request that checkQuery has passed. The
