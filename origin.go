@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -27,6 +28,9 @@ type Records interface {
 	// Commit makes the segment live, durably. It returns ErrExists when the
 	// station has a live segment of that fingerprint.
 	Commit(ctx context.Context, s Segment, fingerprint []byte, inner []cid.Cid) error
+	// Replace does what Commit does and what Remove does of old, both or
+	// neither. It returns ErrNotFound if old is not there any more.
+	Replace(ctx context.Context, old string, s Segment, fingerprint []byte, inner []cid.Cid) error
 	// Abort forgets an intent and destroys its key.
 	Abort(ctx context.Context, segment string) error
 	// Pending lists the intents that were neither committed nor aborted.
@@ -42,6 +46,7 @@ type Records interface {
 
 // Blocks is what an Origin does with sealed bytes.
 type Blocks interface {
+	BlockChecker
 	// Add stores sealed bytes as an IPFS file. Its blocks are durable and
 	// pinned on return; on an error nothing is pinned.
 	Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leaves, inner []cid.Cid, err error)
@@ -70,6 +75,8 @@ type Origin struct {
 	Rand       io.Reader        // source of ids
 	Now        func() time.Time // clock
 	Log        *slog.Logger
+
+	full int32 // adds that found no space and were not collected after
 }
 
 // An AddRequest says what is known of audio besides its bytes. Empty fields
@@ -86,8 +93,10 @@ type AddRequest struct {
 
 // Add seals audio and adds it. When it returns without an error the segment is
 // durable: key, blocks, pin and record survive a power cut. existing tells that
-// the station had this audio already, and the segment is that one. On an error
-// nothing is left but blocks that the next GC collects.
+// the station had this audio already, and the segment is that one; if its
+// blocks are damaged it is removed, and the audio added in its place. On an
+// error nothing is left but blocks that the next GC collects, which is now if
+// there was no space.
 func (o *Origin) Add(ctx context.Context, req AddRequest, audio io.Reader) (s Segment, existing bool, err error) {
 	if !req.ExpiresAt.IsZero() && !req.ExpiresAt.After(req.PublishAt) {
 		return Segment{}, false, fmt.Errorf("add a segment: %w: it would expire at %s, before it is published", ErrInvalid, req.ExpiresAt.Format(time.RFC3339))
@@ -96,13 +105,9 @@ func (o *Origin) Add(ctx context.Context, req AddRequest, audio io.Reader) (s Se
 	if err != nil {
 		return Segment{}, false, fmt.Errorf("add a segment to station %q: %w", req.Station, err)
 	}
-	s, fingerprint, err := o.add(ctx, station, req, audio)
-	if errors.Is(err, ErrExists) {
-		s, err = o.Records.SegmentByFingerprint(ctx, station.ID, fingerprint)
-		existing = true
-		if errors.Is(err, ErrNotFound) {
-			err = fmt.Errorf("%w: the same audio was there and has just been removed: add it again", ErrUnavailable)
-		}
+	s, existing, err = o.add(ctx, station, req, audio)
+	if errors.Is(err, ErrNoSpace) {
+		o.makeRoom(ctx)
 	}
 	if err != nil {
 		return Segment{}, false, fmt.Errorf("add a segment to station %q: %w", station.Name, err)
@@ -112,40 +117,76 @@ func (o *Origin) Add(ctx context.Context, req AddRequest, audio io.Reader) (s Se
 
 // add does the steps of Add in the order that makes a crash after any of them
 // harmless: key, blocks, pin, record.
-func (o *Origin) add(ctx context.Context, station Station, req AddRequest, audio io.Reader) (s Segment, fingerprint []byte, err error) {
+func (o *Origin) add(ctx context.Context, station Station, req AddRequest, audio io.Reader) (s Segment, existing bool, err error) {
 	s = Segment{
 		Station: station.ID, AIGenerated: req.AIGenerated,
 		PublishAt: req.PublishAt, ExpiresAt: req.ExpiresAt, Created: o.Now(),
 	}
 	if s.ID, err = newID(o.Rand); err != nil {
-		return s, nil, err
+		return s, false, err
 	}
 	key, wrapped, err := o.Keys.NewDataKey(station.ID, s.ID)
 	if err != nil {
-		return s, nil, err
+		return s, false, err
 	}
 	defer clear(key)
 	s.Key = wrapped
 	if err := o.Records.Begin(ctx, s); err != nil {
-		return s, nil, err
+		return s, false, err
 	}
 	in := newIntake(ctx, audio, o.MaxSegment, o.Keys.Fingerprint(), station.ID)
 	inner, err := o.store(ctx, &s, key, in)
 	if err == nil {
 		err = in.describe(&s, req)
 	}
+	made := s
 	if err == nil {
-		fingerprint = in.fingerprint()
-		unique := fingerprint
-		if req.Again {
-			unique = nil
+		s, err = o.commit(ctx, s, in.fingerprint(), inner, req.Again)
+	}
+	if err != nil || s.ID != made.ID {
+		o.undo(ctx, made)
+	}
+	return s, s.ID != made.ID, err
+}
+
+// commit makes s live, or finds the segment of the same audio that is there. If
+// that is damaged s takes its place.
+func (o *Origin) commit(ctx context.Context, s Segment, fingerprint []byte, inner []cid.Cid, again bool) (Segment, error) {
+	if again {
+		return s, o.Records.Commit(ctx, s, nil, inner)
+	}
+	err := o.Records.Commit(ctx, s, fingerprint, inner)
+	if !errors.Is(err, ErrExists) {
+		return s, err
+	}
+	there, err := o.Records.SegmentByFingerprint(ctx, s.Station, fingerprint)
+	if err == nil {
+		damage := o.check(ctx, there)
+		if damage == nil || ctx.Err() != nil || there.State != Live {
+			return there, ctx.Err()
 		}
-		err = o.Records.Commit(ctx, s, unique, inner)
+		o.Log.Warn("replace a damaged segment by the same audio", "damaged", there.CID.String(), "by", s.CID.String(), "err", damage)
+		err = o.Records.Replace(ctx, there.ID, s, fingerprint, inner)
 	}
-	if err != nil {
-		o.undo(ctx, s)
+	if errors.Is(err, ErrNotFound) {
+		return s, fmt.Errorf("%w: the same audio was there and has just been removed: add it again", ErrUnavailable)
 	}
-	return s, fingerprint, err
+	if err == nil {
+		if err := o.Blocks.Remove(ctx, there.CID); err != nil { // its tombstone tells Recover of the pin
+			o.Log.Warn("unpin a damaged segment", "cid", there.CID.String(), "err", err)
+		}
+	}
+	return s, err
+}
+
+// check reads the blocks of a segment and checks their hashes.
+func (o *Origin) check(ctx context.Context, s Segment) error {
+	for _, c := range append([]cid.Cid{s.CID}, s.Leaves...) {
+		if err := o.Blocks.Verify(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errStoreDone ends the sealing of audio that nobody stores any more.
@@ -183,17 +224,43 @@ func sealTo(w io.Writer, key, ad []byte, audio io.Reader) error {
 }
 
 // undo takes back what add did, also when the caller is gone. What it cannot
-// take back now, Recover does at the next start. The pin goes last: a commit
-// that happened although it seemed to fail keeps it.
+// take back now, Recover does at the next start, which knows by the intent that
+// there is a pin of nobody: so that goes last. A commit that happened although
+// it seemed to fail stays.
 func (o *Origin) undo(ctx context.Context, s Segment) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	err := o.Records.Abort(ctx, s.ID)
-	if err == nil && s.CID.Defined() {
-		err = o.Blocks.Remove(ctx, s.CID)
+	var err error
+	if s.CID.Defined() {
+		_, err = o.Records.Segment(ctx, s.CID.Hash())
+		switch {
+		case err == nil:
+			return
+		case errors.Is(err, ErrNotFound):
+			err = o.Blocks.Remove(ctx, s.CID)
+		}
+	}
+	if err == nil {
+		err = o.Records.Abort(ctx, s.ID)
 	}
 	if err != nil {
 		o.Log.Warn("forget a segment that was not added", "segment", s.ID, "err", err)
+	}
+}
+
+// makeRoom collects what adds left that found no space. While one caller does,
+// others do not wait: it collects once more for them.
+func (o *Origin) makeRoom(ctx context.Context) {
+	if atomic.AddInt32(&o.full, 1) > 1 {
+		return
+	}
+	for served := int32(1); ; {
+		blocks, freed, err := o.Blocks.GC(context.WithoutCancel(ctx))
+		o.Log.Info("no space left: collected garbage", "blocks", blocks, "bytes", freed, "err", err)
+		if atomic.CompareAndSwapInt32(&o.full, served, 0) {
+			return
+		}
+		served = atomic.LoadInt32(&o.full)
 	}
 }
 
@@ -259,23 +326,35 @@ func (o *Origin) RemoveStation(ctx context.Context, id string) error {
 
 // Recover makes catalogue and pins agree after a stop of any kind. It must run
 // before the first Add: intents that never were acknowledged are forgotten and
-// their keys destroyed, pins that no segment owns go, and a segment that lost
-// its pin gets it back. Garbage is collected if there may be some and it can.
+// their keys destroyed, and a segment that lost its pin gets it back. Pins that
+// no segment owns go if the catalogue explains them: by a tombstone, or as those
+// of unfinished adds, of which each leaves one at most. If there are more, the
+// catalogue may be older than the audio: then all of these stay. Garbage is
+// collected if there may be some and it can.
 func (o *Origin) Recover(ctx context.Context) error {
 	pending, err := o.Records.Pending(ctx)
 	if err != nil {
 		return fmt.Errorf("recover: list unfinished adds: %w", err)
 	}
-	orphans, repinned, err := o.reconcilePins(ctx)
+	found, err := o.comparePins(ctx)
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	if len(pending)+orphans+repinned == 0 {
-		return nil
+	unknown := len(found.unknown)
+	if unknown <= len(pending) {
+		found.dead, unknown = append(found.dead, found.unknown...), 0
+	} else {
+		o.Log.Error("stored audio is not in the catalogue, which may be an older copy: it was left alone; stop the node and put the newest catalogue back", "segments", unknown)
 	}
-	blocks, freed, err := o.Blocks.GC(ctx)
-	if err != nil { // a rotten block must not keep the sound ones from being heard
-		o.Log.Error("garbage is left; run verify, then gc", "err", err)
+	if err := o.mendPins(ctx, found); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	var blocks int
+	var freed int64
+	if unknown == 0 && len(pending)+len(found.dead) > 0 {
+		if blocks, freed, err = o.Blocks.GC(ctx); err != nil { // a rotten block must not keep the sound ones from being heard
+			o.Log.Error("garbage is left; run verify, then gc", "err", err)
+		}
 	}
 	// Only now: a start that is killed before this knows that there is garbage.
 	for _, id := range pending {
@@ -283,37 +362,60 @@ func (o *Origin) Recover(ctx context.Context) error {
 			return fmt.Errorf("recover: forget unfinished segment %s: %w", id, err)
 		}
 	}
-	o.Log.Info("recovered", "unfinished", len(pending), "orphan_pins", orphans, "repinned", repinned, "blocks", blocks, "bytes", freed)
+	if len(pending)+len(found.dead)+len(found.missing) > 0 {
+		o.Log.Info("recovered", "unfinished", len(pending), "orphan_pins", len(found.dead), "repinned", len(found.missing), "blocks", blocks, "bytes", freed)
+	}
 	return nil
 }
 
-func (o *Origin) reconcilePins(ctx context.Context) (orphans, repinned int, err error) {
+// disagreement is where pins are not those of the live segments.
+type disagreement struct {
+	dead    []cid.Cid // pinned, of segments that were removed
+	unknown []cid.Cid // pinned, and never heard of
+	missing []cid.Cid // live and not pinned
+}
+
+func (o *Origin) comparePins(ctx context.Context) (d disagreement, err error) {
 	owned := map[string]cid.Cid{}
 	for c, err := range o.Records.Roots(ctx) {
 		if err != nil {
-			return 0, 0, fmt.Errorf("list segments: %w", err)
+			return d, fmt.Errorf("list segments: %w", err)
 		}
 		owned[string(c.Hash())] = c
 	}
-	var lost []cid.Cid
 	for c, err := range o.Blocks.Pins(ctx) {
 		if err != nil {
-			return 0, 0, fmt.Errorf("list pins: %w", err)
+			return d, fmt.Errorf("list pins: %w", err)
 		}
-		if _, ok := owned[string(c.Hash())]; !ok {
-			lost = append(lost, c)
+		if _, ok := owned[string(c.Hash())]; ok {
+			delete(owned, string(c.Hash()))
+			continue
 		}
-		delete(owned, string(c.Hash()))
-	}
-	for _, c := range lost {
-		if err := o.Blocks.Remove(ctx, c); err != nil {
-			return 0, 0, fmt.Errorf("unpin %s: %w", c, err)
+		switch s, err := o.Records.Segment(ctx, c.Hash()); {
+		case errors.Is(err, ErrNotFound):
+			d.unknown = append(d.unknown, c)
+		case err != nil:
+			return d, err
+		case s.State == Removed:
+			d.dead = append(d.dead, c)
 		}
 	}
 	for _, c := range owned {
-		if err := o.Blocks.Pin(ctx, c); err != nil {
-			return 0, 0, fmt.Errorf("pin %s again: %w", c, err)
+		d.missing = append(d.missing, c)
+	}
+	return d, nil
+}
+
+func (o *Origin) mendPins(ctx context.Context, d disagreement) error {
+	for _, c := range d.dead {
+		if err := o.Blocks.Remove(ctx, c); err != nil {
+			return fmt.Errorf("unpin %s: %w", c, err)
 		}
 	}
-	return len(lost), len(owned), nil
+	for _, c := range d.missing {
+		if err := o.Blocks.Pin(ctx, c); err != nil {
+			return fmt.Errorf("pin %s again: %w", c, err)
+		}
+	}
+	return nil
 }

@@ -70,9 +70,19 @@ type store interface {
 	close() error
 }
 
-// Open opens the catalogue in an SQLite file, and makes it if there is none.
-// It refuses a file that is damaged, foreign, read-only or of a newer version,
-// and says what to do. The folder must exist.
+// Create makes an empty catalogue in a new SQLite file and opens it. What is
+// there already is left alone and an error that wraps fs.ErrExist returned. The
+// folder must exist.
+func Create(ctx context.Context, path string, o Options) (*Catalog, error) {
+	if err := createSQLite(ctx, path); err != nil {
+		return nil, fmt.Errorf("create catalogue %q: %w", path, err)
+	}
+	return Open(ctx, path, o)
+}
+
+// Open opens the catalogue in an SQLite file. It refuses a file that is
+// missing, damaged, foreign, read-only or of a newer version, and says what to
+// do: an empty catalogue in the place of a lost one would own no audio at all.
 func Open(ctx context.Context, path string, o Options) (*Catalog, error) {
 	s, err := openSQLite(ctx, path)
 	if err != nil {

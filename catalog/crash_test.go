@@ -202,5 +202,5 @@ func TestNoSpaceForFiles(t *testing.T) {
 		noErr(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: n, Max: was.Max}))
 	}
 	f, _ := onFile(t)
-	fillUp(t, f, func() { limit(300 << 10) }, func() { limit(was.Cur) })
+	fillUp(t, f, musen.ErrUnavailable, func() { limit(300 << 10) }, func() { limit(was.Cur) })
 }

@@ -64,20 +64,44 @@ func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
 func (c *Catalog) Commit(ctx context.Context, s musen.Segment, fingerprint []byte, inner []cid.Cid) error {
 	r, err := c.commitRow(s, fingerprint)
 	if err == nil {
-		blocks := blocksOf(s, inner)
-		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
-			if _, err := c.Station(ctx, s.Station); err != nil {
-				return err
-			}
-			res, err := tx.NewUpdate().Model(r).WherePK().
-				Where("station = ? AND created = ? AND state = ?", r.Station, r.Created, pending).Exec(ctx)
-			if err := oneRow(res, err); err != nil {
-				return err
-			}
-			return insertBlocks(ctx, tx, blocks)
-		}})
+		err = c.writer.write(ctx, change{apply: c.commit(r, blocksOf(s, inner))})
 	}
 	return c.failed(err, "commit segment %q", s.ID)
+}
+
+// Replace does what Commit does and what Remove does of old, both or neither.
+// It returns musen.ErrNotFound if old is not there any more.
+func (c *Catalog) Replace(ctx context.Context, old string, s musen.Segment, fingerprint []byte, inner []cid.Cid) error {
+	r, err := c.commitRow(s, fingerprint)
+	if err == nil {
+		commit := c.commit(r, blocksOf(s, inner))
+		err = c.writer.write(ctx, change{
+			wipes: true,
+			apply: func(ctx context.Context, tx bun.Tx) error {
+				if err := bury(ctx, tx, c.box, old); err != nil {
+					return err
+				}
+				return commit(ctx, tx)
+			},
+			done: func() { c.version.Add(1) },
+		})
+	}
+	return c.failed(err, "replace segment %q by %q", old, s.ID)
+}
+
+// commit makes an intent the segment that r and blocks are the rows of.
+func (c *Catalog) commit(r *segmentRow, blocks []blockRow) func(context.Context, bun.Tx) error {
+	return func(ctx context.Context, tx bun.Tx) error {
+		if _, err := c.Station(ctx, r.Station); err != nil {
+			return err
+		}
+		res, err := tx.NewUpdate().Model(r).WherePK().
+			Where("station = ? AND created = ? AND state = ?", r.Station, r.Created, pending).Exec(ctx)
+		if err := oneRow(res, err); err != nil {
+			return err
+		}
+		return insertBlocks(ctx, tx, blocks)
+	}
 }
 
 // commitRow is what the row of a committed segment holds.

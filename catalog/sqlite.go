@@ -47,10 +47,7 @@ func openSQLite(ctx context.Context, path string) (*sqliteStore, error) {
 		return nil, err
 	}
 	if err := checkFile(path); errors.Is(err, fs.ErrNotExist) {
-		err = createFile(ctx, path)
-		if err != nil {
-			return nil, fmt.Errorf("create: %w", explainSQLite(err))
-		}
+		return nil, fmt.Errorf("the catalogue is missing: restore its newest backup; nothing else was touched: %w", err)
 	} else if err != nil {
 		return nil, err
 	}
@@ -117,6 +114,18 @@ func checkHeader(f io.Reader) error {
 		return errors.New("the file is the database of another program: move it away, or give another home")
 	}
 	return nil
+}
+
+// createSQLite makes an empty catalogue where there is no file.
+func createSQLite(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, fs.ErrExist)
+	}
+	return explainSQLite(createFile(ctx, path))
 }
 
 // createFile makes an empty catalogue. The file is there whole, or not at all,
@@ -255,8 +264,9 @@ func codeOf(err error) int {
 func explainSQLite(err error) error {
 	code := codeOf(err)
 	switch {
-	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_WRITE,
-		code == sqlite3.SQLITE_IOERR_SHMSIZE, errors.Is(err, syscall.ENOSPC):
+	// A write that found no space is FULL, one that failed otherwise is
+	// IOERR_WRITE; only growing the shared index has one code for both.
+	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE, errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%w: %w", musen.ErrNoSpace, err)
 	case code == sqlite3.SQLITE_CONSTRAINT_UNIQUE, code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w: %w", musen.ErrExists, err)

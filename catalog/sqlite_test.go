@@ -23,7 +23,11 @@ func sqliteFile(path string) factory {
 	return func(t testing.TB) func(catalog.Options) *catalog.Catalog {
 		return func(o catalog.Options) *catalog.Catalog {
 			t.Helper()
-			c, err := catalog.Open(t.Context(), path, o)
+			open := catalog.Open
+			if _, err := os.Stat(path); err != nil {
+				open = catalog.Create
+			}
+			c, err := open(t.Context(), path, o)
 			noErr(t, err)
 			return c
 		}
@@ -276,8 +280,29 @@ func TestRefusedFiles(t *testing.T) {
 			}
 		})
 	}
-	_, err := catalog.Open(t.Context(), filepath.Join(t.TempDir(), "no", "catalogue.db"), options([32]byte{1}, time.Now))
+}
+
+// H70: a catalogue that is lost is not replaced by an empty one, which would
+// own no audio; and making one touches none that is there.
+func TestMissing(t *testing.T) {
+	path, o := filepath.Join(t.TempDir(), "catalogue.db"), options([32]byte{1}, time.Now)
+	_, err := catalog.Open(t.Context(), path, o)
 	wantErr(t, err, fs.ErrNotExist)
+	if !strings.Contains(err.Error(), "restore") || len(onDisk(t, path)) != 0 {
+		t.Errorf("it says %q and left %d files", err, len(onDisk(t, path)))
+	}
+	_, err = catalog.Create(t.Context(), filepath.Join(t.TempDir(), "no", "catalogue.db"), o)
+	wantErr(t, err, fs.ErrNotExist)
+
+	f, path := onFile(t)
+	f.station("jazz")
+	noErr(t, f.Close())
+	before := fmt.Sprint(onDisk(t, path))
+	_, err = catalog.Create(t.Context(), path, o)
+	wantErr(t, err, fs.ErrExist)
+	if fmt.Sprint(onDisk(t, path)) != before {
+		t.Error("it was changed")
+	}
 }
 
 func onDiskOrFolder(path string) []byte {
@@ -344,15 +369,15 @@ func TestFlippedBits(t *testing.T) {
 // full any more.
 func TestNoSpace(t *testing.T) {
 	f, _ := onFile(t)
-	fillUp(t, f, func() {
+	fillUp(t, f, musen.ErrNoSpace, func() {
 		noErr(t, f.Exec(t.Context(), "PRAGMA max_page_count = 1")) // is raised to what there is
 	}, func() {
 		noErr(t, f.Exec(t.Context(), "PRAGMA max_page_count = 1000000"))
 	})
 }
 
-// fillUp adds until there is no space, frees some, and adds again.
-func fillUp(t testing.TB, f *fixture, full, free func()) {
+// fillUp adds until that error, frees some, and adds again.
+func fillUp(t testing.TB, f *fixture, want error, full, free func()) {
 	t.Helper()
 	ctx := t.Context()
 	st := f.station("jazz")
@@ -365,7 +390,7 @@ func fillUp(t testing.TB, f *fixture, full, free func()) {
 			err = f.Commit(ctx, s, nil, nil)
 		}
 		if err != nil {
-			wantErr(t, err, musen.ErrNoSpace)
+			wantErr(t, err, want)
 			break
 		}
 		kept = append(kept, s)

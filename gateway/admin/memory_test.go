@@ -236,13 +236,6 @@ func (c catalogue) Remove(_ context.Context, id string) error {
 	return nil
 }
 
-func (c catalogue) Replace(ctx context.Context, old string, s musen.Segment, fingerprint []byte, inner []cid.Cid) error {
-	if err := c.Remove(ctx, old); err != nil {
-		return err
-	}
-	return c.Commit(ctx, s, fingerprint, inner)
-}
-
 func (m *memory) Roots(context.Context) iter.Seq2[cid.Cid, error] {
 	return func(yield func(cid.Cid, error) bool) {}
 }

@@ -7,6 +7,7 @@
 package testnet
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"log/slog"
@@ -74,7 +75,7 @@ func New(t testing.TB, change ...func(*node.Options)) *Home {
 	must(t, err)
 	must(t, keyring.GenerateIdentity(h.path("identity")))
 	must(t, keyring.Create(h.path("keys"), h.unlock()))
-	h.open(t)
+	h.open(t, catalog.Create)
 	t.Cleanup(func() { h.close(t) })
 	return h
 }
@@ -96,7 +97,7 @@ func (h *Home) unlock() keyring.Unlock {
 func (h *Home) Reopen(t testing.TB) {
 	t.Helper()
 	h.close(t)
-	h.open(t)
+	h.open(t, catalog.Open)
 }
 
 func (h *Home) close(t testing.TB) {
@@ -109,7 +110,7 @@ func (h *Home) close(t testing.TB) {
 	}
 }
 
-func (h *Home) open(t testing.TB) {
+func (h *Home) open(t testing.TB, rows func(context.Context, string, catalog.Options) (*catalog.Catalog, error)) {
 	t.Helper()
 	opts := node.Options{Dir: h.path("node"), FetchTimeout: fetchTimeout}
 	for _, c := range h.change {
@@ -125,7 +126,7 @@ func (h *Home) open(t testing.TB) {
 		mac.Write(data)
 		return mac.Sum(nil)
 	}
-	h.Rows, err = catalog.Open(t.Context(), h.path("catalogue.db"), catalog.Options{
+	h.Rows, err = rows(t.Context(), h.path("catalogue.db"), catalog.Options{
 		Cipher: h.Keys.Catalogue(), LookupMAC: lookup, Now: h.Clock.Now,
 	})
 	must(t, err)
