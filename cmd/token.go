@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -82,7 +84,7 @@ func (a *app) tokenList() *cobra.Command {
 					}
 				}
 				stations := firstOf(strings.Join(tok.Stations, ","), "all")
-				t.AppendRow([]any{tok.ID, tok.Subject, strings.Join(tok.Actions, ","), stations, when(tok.Expires), when(tok.Revoked)})
+				appendRow(t, tok.ID, tok.Subject, strings.Join(tok.Actions, ","), stations, when(tok.Expires), when(tok.Revoked))
 			}
 			if !a.json {
 				t.Render()
@@ -96,11 +98,14 @@ func (a *app) tokenRevoke() *cobra.Command {
 	var r wire.Revocation
 	c := &cobra.Command{
 		Use: "revoke JTI | --subject SUBJECT", Short: "End a token, or all of a subject, at once",
-		Long: "revoke ends a token at once: the next request with it is refused, and a stream that plays with it is cut within seconds.",
+		Long: `revoke ends a token at once: the next request with it is refused, and a stream that plays
+with it is cut within seconds. In place of its jti the whole token may be given.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) (err error) {
 			if len(args) == 1 {
-				r.ID = args[0]
+				if r.ID, err = readJTI(args[0]); err != nil {
+					return err
+				}
 			}
 			if (r.ID == "") == (r.Subject == "") {
 				return usageError("give the jti of a token, or --subject")
@@ -109,8 +114,12 @@ func (a *app) tokenRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := api.Revoke(c.Context(), r); err != nil {
+			done, err := api.Revoke(c.Context(), r)
+			if err != nil {
 				return err
+			}
+			if !done.Known {
+				return &failure{exit: exitNotFound, code: "unknown_token", what: "recorded, but no such token was issued here", next: "`musen token list` prints those that were"}
 			}
 			if a.json {
 				return a.printJSON(r)
@@ -121,4 +130,24 @@ func (a *app) tokenRevoke() *cobra.Command {
 	}
 	c.Flags().StringVar(&r.Subject, "subject", "", "revoke everything issued to this subject until now")
 	return c
+}
+
+// readJTI is the jti that was given, or that is in the token that was. The
+// token is not verified: one that is not good can be revoked too.
+func readJTI(s string) (string, error) {
+	parts := strings.Split(strings.TrimSpace(s), ".")
+	if len(parts) != 3 {
+		return s, nil
+	}
+	var claims struct {
+		ID string `json:"jti"`
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
+	if err != nil || claims.ID == "" {
+		return "", usageError("that is neither a jti nor a whole token")
+	}
+	return claims.ID, nil
 }

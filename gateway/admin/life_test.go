@@ -268,11 +268,23 @@ func TestTokens(t *testing.T) {
 		!slices.Equal(list[0].Actions, []string{"listen", "add"}) || len(list[1].Stations) != 0 || !list[0].Revoked.IsZero() {
 		t.Errorf("tokens %+v", list)
 	}
-	must(t, w.local.Revoke(ctx, wire.Revocation{ID: tok.ID}))
+	revoke := func(r wire.Revocation, known bool) {
+		t.Helper()
+		done, err := w.local.Revoke(ctx, r)
+		if must(t, err); done.Known != known {
+			t.Errorf("revoke %+v: known %v", r, done.Known)
+		}
+	}
+	revoke(wire.Revocation{ID: tok.ID}, true)
+	revoke(wire.Revocation{ID: tok.ID + "x"}, false) // still recorded
+	if !w.Revoked(tok.ID+"x", "", w.now()) {
+		t.Error("a jti that is not known is not revoked")
+	}
+	revoke(wire.Revocation{ID: tok.ID + "x"}, false)
 	if _, err := w.verifier.Token(tok.Token); err == nil {
 		t.Error("a revoked token is still good")
 	}
-	must(t, w.local.Revoke(ctx, wire.Revocation{Subject: "root"}))
+	revoke(wire.Revocation{Subject: "root"}, true)
 	if _, err := w.verifier.Token(all.Token); err == nil {
 		t.Error("a token of a revoked subject is still good")
 	}
@@ -290,8 +302,10 @@ func TestTokens(t *testing.T) {
 	}
 	_, err = w.local.IssueToken(ctx, wire.TokenRequest{Subject: "ann", Actions: []string{"listen"}, Stations: []string{"nowhere"}})
 	refused(t, err, 404, "not_found")
-	refused(t, w.local.Revoke(ctx, wire.Revocation{}), 422, "invalid")
-	refused(t, w.local.Revoke(ctx, wire.Revocation{ID: "a", Subject: "b"}), 422, "invalid")
+	for _, bad := range []wire.Revocation{{}, {ID: "a", Subject: "b"}} {
+		_, err := w.local.Revoke(ctx, bad)
+		refused(t, err, 422, "invalid")
+	}
 }
 
 func TestVerify(t *testing.T) {

@@ -97,8 +97,9 @@ func TestShutdownDrains(t *testing.T) {
 	must(t, err)
 	down := make(chan error, 1)
 	go func() { down <- w.server.Shutdown(context.Background()) }()
-	for !errors.Is(client.New(w.socket).Revoke(t.Context(), wire.Revocation{}), client.ErrNotRunning) {
+	for !errors.Is(err, client.ErrNotRunning) {
 		runtime.Gosched() // until the listener is closed
+		_, err = client.New(w.socket).Status(t.Context())
 	}
 	_, err = pw.Write(audio[50_000:])
 	must(t, err)

@@ -133,26 +133,35 @@ func readAction(name string) (policy.Action, error) {
 	return "", errField.with("The action %.80q is not known.", name)
 }
 
-// revoke ends one token, or all credentials of a subject, at once.
+// revoke ends one token, or all credentials of a subject, at once. A jti that
+// is not on record is revoked too: its token may come from elsewhere.
 func (s *Server) revoke(c *gin.Context, _ call) error {
 	var req wire.Revocation
 	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	var err error
+	known, err := true, error(nil)
 	switch {
 	case (req.ID == "") == (req.Subject == ""):
 		return errField.with("Give either a jti or a subject.")
 	case !isName(req.ID) || !isName(req.Subject):
 		return errField.with("The jti or the subject is not one line of text of at most %d bytes.", maxName)
 	case req.ID != "":
-		err = s.Tokens.RevokeToken(ctx, req.ID)
+		if err = s.Tokens.RevokeToken(ctx, req.ID); err == nil {
+			known, err = s.issued(ctx, req.ID)
+		}
 	default:
 		err = s.Tokens.RevokeSubject(ctx, req.Subject)
 	}
 	if err != nil {
 		return err
 	}
-	return s.done(c)
+	return s.answer(c, http.StatusOK, wire.Revoked{Known: known})
+}
+
+// issued reports whether a token is on record.
+func (s *Server) issued(ctx context.Context, jti string) (bool, error) {
+	all, err := s.Tokens.Tokens(ctx)
+	return slices.ContainsFunc(all, func(t musen.Token) bool { return t.ID == jti }), err
 }

@@ -129,9 +129,11 @@ func (c *Client) Tokens(ctx context.Context) ([]wire.Token, error) {
 	return list.Tokens, err
 }
 
-// Revoke ends one token, or all of a subject, at once.
-func (c *Client) Revoke(ctx context.Context, r wire.Revocation) error {
-	return c.call(ctx, http.MethodPost, "/tokens/revoke", r, nil)
+// Revoke ends one token, or all of a subject, at once. A jti that was never
+// issued here is revoked all the same, and not Known.
+func (c *Client) Revoke(ctx context.Context, r wire.Revocation) (done wire.Revoked, err error) {
+	err = c.call(ctx, http.MethodPost, "/tokens/revoke", r, &done)
+	return done, err
 }
 
 // Verify reads segments back, all of them if none is named: checks the hash of

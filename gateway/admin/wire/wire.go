@@ -174,6 +174,13 @@ type Revocation struct {
 	Subject string `json:"subject,omitempty"`
 }
 
+// Revoked is the answer to a Revocation, which is in force. Known tells that a
+// token with that jti was issued here; of a subject nothing is kept that would
+// tell, so it is always known.
+type Revoked struct {
+	Known bool `json:"known"`
+}
+
 // VerifyRequest names the segments to read back; none means all that the
 // caller may audit.
 type VerifyRequest struct {
