@@ -17,6 +17,9 @@ import (
 	"github.com/musenai/musen/gateway/admin/wire"
 )
 
+// maxHint is the longest name of a file that a node is told, in bytes.
+const maxHint = 255
+
 // audioEndings are the files that add takes out of a folder; a file that is
 // named itself may be called anything.
 func audioEndings() []string {
@@ -126,7 +129,7 @@ func (a *app) addFiles(ctx context.Context, station string, files []string, meta
 		if err == nil {
 			continue
 		}
-		err = fmt.Errorf("add %s: %w", file, err)
+		err = fmt.Errorf("add %s: %w", printable(file), err)
 		if ctx.Err() != nil || errors.Is(err, client.ErrNotRunning) || len(files) == 1 {
 			return err
 		}
@@ -151,7 +154,7 @@ func (a *app) addFile(ctx context.Context, api *client.Client, station, file str
 	defer func() { b.end(err) }()
 	meta.Audio, meta.Size = &countingReader{r: audio, total: total, bar: b}, total
 	if file != "-" {
-		meta.Filename = filepath.Base(file)
+		meta.Filename = oneLine(filepath.Base(file), maxHint)
 	}
 	return api.Add(ctx, station, meta)
 }
@@ -182,7 +185,7 @@ func (a *app) printAdded(file string, s wire.Added) error {
 	if s.Existing {
 		note = "  (the station had it already)"
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s  %s%s\n", s.CID, firstOf(s.Title, filepath.Base(file)), note)
+	_, err := fmt.Fprintf(a.stdout, "%s  %s%s\n", printable(s.CID), printable(firstOf(s.Title, filepath.Base(file))), note)
 	return err
 }
 

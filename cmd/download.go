@@ -217,7 +217,7 @@ func contentRange(h string) (start, end, size int64, err error) {
 func refusedBy(resp *http.Response) error {
 	if resp.StatusCode/100 == 3 {
 		return errPermanent{&failure{
-			exit: exitRefused, code: "redirected", status: resp.StatusCode, what: "the gateway redirects to another address (" + resp.Status + ")",
+			exit: exitRefused, code: "redirected", status: resp.StatusCode, what: "the gateway redirects to another address (" + printable(resp.Status) + ")",
 			next: "get follows no redirect, since the credential would go along; ask the operator for the gateway's own address",
 		}}
 	}
@@ -226,7 +226,7 @@ func refusedBy(resp *http.Response) error {
 	if err != nil || p.Code == "" {
 		p = problemBody{Title: resp.Status, Code: "http_" + strconv.Itoa(resp.StatusCode)}
 	}
-	failure := &failure{code: p.Code, status: resp.StatusCode, what: strings.TrimSpace(p.Title + ": " + p.Detail), next: p.Help}
+	failure := &failure{code: p.Code, status: resp.StatusCode, what: strings.Trim(printable(p.Title)+": "+printable(p.Detail), ": "), next: p.Help}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return failure

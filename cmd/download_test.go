@@ -311,3 +311,16 @@ func TestTokenFileIsARegularFile(t *testing.T) {
 		}
 	}
 }
+
+// What a gateway says cannot speak to the terminal.
+func TestGetPrintsOnlyText(t *testing.T) {
+	const evil = "\\u001b]0;owned\\u0007\\u202e\\nmusen: all is well"
+	gateway := gatewayOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"title":"%[1]s","detail":"%[1]s","code":"%[1]s","help":"%[1]s"}`, evil)
+	})
+	code, _, stderr := fetch(t, t.TempDir(), gateway+"/listen/"+oneCID, "-o", "out\x1b[2J")
+	if code != exitRefused || strings.ContainsAny(stderr, "\x1b\x07\u202e") || strings.Contains(stderr, "\nmusen: all") || !strings.Contains(stderr, "owned") {
+		t.Errorf("exit code %d: %q", code, stderr)
+	}
+}

@@ -92,13 +92,23 @@ func explain(err error) *failure {
 		}
 		return &shown
 	case errors.As(err, &refused):
-		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: strings.TrimSuffix(firstOf(refused.Detail, refused.Title), "."), next: refused.Help, cause: err}
+		what := strings.TrimSuffix(printable(firstOf(refused.Detail, refused.Title)), ".")
+		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: prefixOf(err, refused) + what, next: refused.Help, cause: err}
 	case errors.Is(err, client.ErrNotRunning):
 		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`; a home is made with `musen init`"}
 	case errors.Is(err, context.Canceled):
 		return &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
 	}
 	return &failure{exit: exitFailed, code: "failed", cause: err}
+}
+
+// prefixOf is what err says around its cause, in front of it.
+func prefixOf(err, cause error) string {
+	before, _, found := strings.Cut(err.Error(), cause.Error())
+	if !found {
+		return ""
+	}
+	return before
 }
 
 // report writes an error to w and returns the exit code.
@@ -112,9 +122,9 @@ func report(w io.Writer, asJSON bool, err error) int {
 		_ = json.NewEncoder(w).Encode(out)
 		return f.exit
 	}
-	fmt.Fprintf(w, "musen: %s [%s]\n", f.Error(), f.code)
+	fmt.Fprintf(w, "musen: %s [%s]\n", printableLines(f.Error()), printable(f.code))
 	if f.next != "" {
-		fmt.Fprintf(w, "  %s\n", f.next)
+		fmt.Fprintf(w, "  %s\n", printable(f.next))
 	}
 	return f.exit
 }

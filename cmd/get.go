@@ -121,7 +121,7 @@ func (a *app) get(ctx context.Context, d *download, out string, force bool) (err
 		return a.printJSON(map[string]any{"file": out, "size": d.total})
 	}
 	if out != "-" {
-		fmt.Fprintf(a.stderr, "%s  %d bytes\n", out, d.total)
+		fmt.Fprintf(a.stderr, "%s  %d bytes\n", printable(out), d.total)
 	}
 	return nil
 }

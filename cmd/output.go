@@ -23,7 +23,7 @@ func (a *app) printFields(fields ...[2]string) {
 	}
 	for _, f := range fields {
 		if f[1] != "" {
-			fmt.Fprintf(a.stdout, "%-*s  %s\n", width, f[0], f[1])
+			fmt.Fprintf(a.stdout, "%-*s  %s\n", width, f[0], printable(f[1]))
 		}
 	}
 }
@@ -39,6 +39,16 @@ func newTable(w io.Writer, head ...any) table.Writer {
 	t.SetStyle(style)
 	t.AppendHeader(head)
 	return t
+}
+
+// appendRow adds a row to a table.
+func appendRow(t table.Writer, cells ...any) {
+	for i, c := range cells {
+		if s, ok := c.(string); ok {
+			cells[i] = printable(s)
+		}
+	}
+	t.AppendRow(cells)
 }
 
 // size spells a number of bytes for a person.

@@ -40,7 +40,7 @@ func (b *bars) add(name string, total int64) *bar {
 	if b.writer == nil {
 		return &bar{}
 	}
-	t := &progress.Tracker{Message: name, Total: total, Units: progress.UnitsBytes}
+	t := &progress.Tracker{Message: printable(name), Total: total, Units: progress.UnitsBytes}
 	b.writer.AppendTracker(t)
 	return &bar{tracker: t}
 }

@@ -166,7 +166,7 @@ func (a *app) printTour(ctx context.Context, t tour) (err error) {
 	}
 	table := newTable(a.stdout, "CID", "TITLE", "LENGTH", "SIZE", "TYPE")
 	for _, s := range t.Segments {
-		table.AppendRow([]any{s.CID, s.Title, length(s.DurationMS), size(s.Size), s.MediaType})
+		appendRow(table, s.CID, s.Title, length(s.DurationMS), size(s.Size), s.MediaType)
 	}
 	table.Render()
 	_, err = fmt.Fprintf(a.stdout, `

@@ -41,7 +41,7 @@ func (a *app) lsCommand() *cobra.Command {
 						}
 						continue
 					}
-					t.AppendRow([]any{s.CID, s.StationName, s.Title, length(s.DurationMS), size(s.Size), s.MediaType, when(s.Created)})
+					appendRow(t, s.CID, s.StationName, s.Title, length(s.DurationMS), size(s.Size), s.MediaType, when(s.Created))
 				}
 			}
 			if !a.json {
@@ -193,7 +193,7 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid) error {
 		if a.json {
 			err = a.printJSON(v)
 		} else if !v.OK {
-			_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", v.CID, v.Error)
+			_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", printable(v.CID), printable(v.Error))
 		}
 		if err != nil {
 			return err

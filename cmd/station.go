@@ -57,7 +57,7 @@ func (a *app) stationList() *cobra.Command {
 					}
 				}
 				d := onOff(s.Downloads)
-				t.AppendRow([]any{s.Name, s.ID, d.String(), when(s.Created), s.Description})
+				appendRow(t, s.Name, s.ID, d.String(), when(s.Created), s.Description)
 			}
 			if !a.json {
 				t.Render()
