@@ -3,7 +3,7 @@ package policy
 import (
 	"cmp"
 	"crypto/ed25519"
-	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +68,17 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	return &Issuer{o, signer, links}, nil
 }
 
+// A RequestError says why an Issuer makes no credential of what it was asked
+// for. Its text may be told to whoever asked.
+type RequestError struct{ reason string }
+
+// Error is the reason.
+func (e *RequestError) Error() string { return e.reason }
+
+func reject(format string, args ...any) error {
+	return &RequestError{fmt.Sprintf(format, args...)}
+}
+
 // A TokenRequest says what a token is to grant.
 type TokenRequest struct {
 	// Subject is who will bear the token. Policy takes those that begin with
@@ -92,7 +103,7 @@ type tokenClaims struct {
 }
 
 // Token makes a bearer token, valid at once. The token is a secret; its jti is
-// not, and revokes it.
+// not, and revokes it. A request that cannot be met is a *RequestError.
 func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err error) {
 	if err := r.check(i.o.MaxTTL); err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
@@ -101,7 +112,7 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 	if err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
 	}
-	jti = base64.RawURLEncoding.EncodeToString(id)
+	jti = hex.EncodeToString(id) // of base64, one in 64 would begin like an option of a command
 	issued := i.o.Now().Truncate(time.Second)
 	expires = issued.Add(r.TTL).Truncate(time.Second)
 	raw, err = i.sign(tokenClaims{
@@ -117,19 +128,30 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 
 func (r TokenRequest) check(maxTTL time.Duration) error {
 	switch {
-	case r.Subject == "" || len(r.Subject) > maxName || r.Subject == kindLocal:
-		return fmt.Errorf("subject: give 1 to %d bytes, and not %q", maxName, kindLocal)
+	case r.Subject == "":
+		return reject("no subject")
 	case len(r.Actions) == 0:
-		return errors.New("no action")
+		return reject("no action")
 	case r.TTL < time.Second || r.TTL > maxTTL:
-		return fmt.Errorf("ttl %v: want 1s to %v", r.TTL, maxTTL)
+		return reject("ttl %v: want 1s to %v", r.TTL, maxTTL)
 	case slices.Contains(r.Stations, "") || slices.Contains(r.Stations, everyStation):
-		return errors.New("a station without an id; name none for all of them")
+		return reject("a station without an id; name none for all of them")
 	}
 	for _, a := range r.Actions {
 		if !everyAction().has(a) {
-			return fmt.Errorf("action %.80q: unknown", string(a))
+			return reject("action %.80q: unknown", string(a))
 		}
+	}
+	return checkSubject(r.Subject)
+}
+
+// checkSubject refuses subjects that nobody may bear.
+func checkSubject(subject string) error {
+	switch {
+	case len(subject) > maxName:
+		return reject("subject: give at most %d bytes", maxName)
+	case subject == kindLocal:
+		return reject("subject %q: it stands for the operator of the node", subject)
 	}
 	return nil
 }
@@ -165,7 +187,7 @@ func (i *Issuer) sign(claims tokenClaims) (string, error) {
 		return "", fmt.Errorf("serialize: %w", err)
 	}
 	if len(raw) > maxToken {
-		return "", fmt.Errorf("token of %d bytes, at most %d are accepted: name fewer stations", len(raw), maxToken)
+		return "", reject("token of %d bytes, at most %d are accepted: name fewer stations", len(raw), maxToken)
 	}
 	return raw, nil
 }
@@ -194,7 +216,8 @@ type LinkRequest struct {
 }
 
 // Link makes a link, valid at once: a Common Access Token to be sent with
-// requests of Path.
+// requests of Path. A request that cannot be met is a *RequestError; a Path that
+// is not canonical is another error.
 func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) {
 	if r.TTL == 0 {
 		r.TTL = defaultLinkTTL
@@ -229,13 +252,11 @@ func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) 
 func (r LinkRequest) check(maxTTL time.Duration) error {
 	switch {
 	case r.Station == "":
-		return errors.New("no station")
+		return reject("no station")
 	case r.Epoch > math.MaxInt64:
-		return errors.New("epoch out of range")
+		return reject("epoch out of range")
 	case r.TTL < time.Second || r.TTL > maxTTL:
-		return fmt.Errorf("ttl %v: want 1s to %v", r.TTL, maxTTL)
-	case len(r.Subject) > maxName:
-		return fmt.Errorf("subject: give at most %d bytes", maxName)
+		return reject("ttl %v: want 1s to %v", r.TTL, maxTTL)
 	}
-	return nil
+	return checkSubject(r.Subject)
 }

@@ -43,8 +43,9 @@ func TestIssuerRefuses(t *testing.T) {
 	} {
 		r := good
 		change(&r)
-		if raw, _, _, err := w.issuer.Token(r); err == nil || raw != "" {
-			t.Errorf("token, %s: issued", name)
+		raw, _, _, err := w.issuer.Token(r)
+		if _, ok := errors.AsType[*policy.RequestError](err); !ok || raw != "" {
+			t.Errorf("token, %s: %v", name, err)
 		}
 	}
 	link := policy.LinkRequest{Station: jazz, Path: listenPath}
@@ -58,6 +59,7 @@ func TestIssuerRefuses(t *testing.T) {
 		"negative life":  func(r *policy.LinkRequest) { r.TTL = -1 },
 		"lives too long": func(r *policy.LinkRequest) { r.TTL = 8 * 24 * time.Hour },
 		"long subject":   func(r *policy.LinkRequest) { r.Subject = strings.Repeat("x", 257) },
+		"local":          func(r *policy.LinkRequest) { r.Subject = "local" },
 	} {
 		r := link
 		change(&r)

@@ -247,6 +247,8 @@ func TestLinks(t *testing.T) {
 	must(t, err)
 	_, err = w.local.Link(ctx, id, wire.LinkRequest{Download: true})
 	refused(t, err, 409, "downloads_off")
+	_, err = w.local.Link(ctx, id, wire.LinkRequest{Subject: "local"})
+	refused(t, err, 422, "invalid")
 }
 
 func TestTokens(t *testing.T) {
@@ -296,9 +298,13 @@ func TestTokens(t *testing.T) {
 		{Subject: "a\nb", Actions: []string{"listen"}}, {Subject: strings.Repeat("a", 257), Actions: []string{"listen"}},
 		{Subject: "ann", Actions: []string{"listen"}, TTL: 367 * 86400}, {Subject: "ann", Actions: []string{"listen"}, TTL: -1},
 		{Subject: "ann", Actions: []string{"listen"}, Stations: slices.Repeat([]string{"jazz"}, 151)},
+		{Subject: "local", Actions: []string{"listen"}},
 	} {
 		_, err := w.local.IssueToken(ctx, bad)
 		refused(t, err, 422, "invalid")
+	}
+	if _, err := w.local.IssueToken(ctx, wire.TokenRequest{Subject: "local", Actions: []string{"listen"}}); !strings.Contains(err.Error(), "operator") {
+		t.Errorf("a token for the operator: %v", err)
 	}
 	_, err = w.local.IssueToken(ctx, wire.TokenRequest{Subject: "ann", Actions: []string{"listen"}, Stations: []string{"nowhere"}})
 	refused(t, err, 404, "not_found")

@@ -140,7 +140,7 @@ func (c call) hypothetical(ctx context.Context, q wire.Question) (string, error)
 		}
 	}
 	raw, _, _, err := c.server.Issuer.Token(policy.TokenRequest{Subject: q.Subject, Stations: ids, Actions: actions, TTL: time.Minute})
-	return raw, err
+	return raw, notIssued(err)
 }
 
 // credentialCode is why a credential was refused, in one stable word.

@@ -76,7 +76,7 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 		Methods: []string{http.MethodGet, http.MethodHead}, Subject: req.Subject, TTL: ttl, Download: req.Download,
 	})
 	if err != nil {
-		return err
+		return notIssued(err)
 	}
 	url := s.PublicURL + path + "?CAT=" + raw
 	if req.Download {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -57,7 +58,7 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 	}
 	raw, jti, expires, err := s.Issuer.Token(policy.TokenRequest{Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl})
 	if err != nil {
-		return err
+		return notIssued(err)
 	}
 	record := musen.Token{ID: jti, Subject: req.Subject, Stations: stations, Issued: s.Now(), Expires: expires}
 	for _, a := range actions {
@@ -67,6 +68,14 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 		return err
 	}
 	return s.answer(c, http.StatusCreated, wire.IssuedToken{Token: raw, ID: jti, Expires: expires.UTC()})
+}
+
+// notIssued blames the request for what policy issues to nobody.
+func notIssued(err error) error {
+	if e, ok := errors.AsType[*policy.RequestError](err); ok {
+		return errField.with("The node issues no such credential: %v.", e)
+	}
+	return err
 }
 
 // stationsOf finds the ids of stations that a caller names, all of which the
