@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/ipfs/boxo/blockservice"
 	boxo "github.com/ipfs/boxo/gateway"
+	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -55,7 +57,7 @@ func (s *Server) serveIPFS(c *gin.Context) {
 		s.refuse(c, err)
 		return
 	}
-	w := &trustlessWriter{s: s, c: c, control: http.NewResponseController(c.Writer), header: make(http.Header)}
+	w := &trustlessWriter{s: s, c: c, id: id, control: http.NewResponseController(c.Writer), header: make(http.Header)}
 	s.ipfs.ServeHTTP(w, r)
 	w.finish()
 }
@@ -115,6 +117,7 @@ func trustlessRequest(r *http.Request, id cid.Cid, size int) (*http.Request, err
 type trustlessWriter struct {
 	s       *Server
 	c       *gin.Context
+	id      cid.Cid
 	control *http.ResponseController
 	header  http.Header // what boxo sets
 	status  int
@@ -130,9 +133,13 @@ func (w *trustlessWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
+	err := w.noDAG()
 	if status >= http.StatusBadRequest {
+		err = trustlessError(status)
+	}
+	if err != nil {
 		w.failed = true
-		w.s.refuse(w.c, trustlessError(status))
+		w.s.refuse(w.c, err)
 		return
 	}
 	h := w.c.Writer.Header()
@@ -151,6 +158,24 @@ func (w *trustlessWriter) WriteHeader(status int) {
 	h.Set("Access-Control-Expose-Headers", "Accept-Ranges, Content-Length, Content-Range, ETag, X-Request-Id")
 	w.c.Status(status)
 	w.c.Writer.WriteHeaderNow()
+}
+
+// noDAG returns musen.ErrNotFound for a CAR of a block that its CID takes for a
+// node of a DAG and that is none: a raw block has other CIDs of the same hash.
+// boxo would notice in the middle of the body.
+func (w *trustlessWriter) noDAG() error {
+	isCAR := strings.HasPrefix(w.header.Get("Content-Type"), "application/vnd.ipld.car")
+	if !isCAR || w.id.Type() != cid.DagProtobuf {
+		return nil
+	}
+	b, err := w.s.o.Blocks.Blockstore().Get(w.c.Request.Context(), w.id)
+	if err == nil {
+		_, err = merkledag.DecodeProtobuf(b.RawData())
+	}
+	if err != nil {
+		return fmt.Errorf("read DAG node %s: %w: %w", w.id, musen.ErrNotFound, err)
+	}
+	return nil
 }
 
 // trustlessError is the problem of a status that boxo answers with. What it

@@ -128,6 +128,47 @@ func TestBrokenCARIsCut(t *testing.T) {
 	}
 }
 
+// H25: a CID that takes a raw block for a node of a DAG names no DAG: it is not
+// there as a CAR, rather than cut half way. The block itself is.
+func TestNoCAROfWhatIsNoDAG(t *testing.T) {
+	r := newRealm(t)
+	raw := r.add(musen.Segment{}, audioOf(500))     // one raw block
+	dag := r.add(musen.Segment{}, audioOf(600_000)) // three leaves
+	s := r.serve(nil)
+	want := s.ask("GET", "/ipfs/"+unknownCID(cid.Raw).String()+"?format=car")
+	for _, c := range []string{
+		cid.NewCidV0(raw.CID.Hash()).String(), cid.NewCidV1(cid.DagProtobuf, raw.CID.Hash()).String(),
+		cid.NewCidV1(cid.DagProtobuf, dag.Leaves[0].Hash()).String(),
+	} {
+		for _, query := range []string{"format=car", "format=car&dag-scope=block", "format=car&dag-scope=entity&entity-bytes=0:10"} {
+			got := s.ask("GET", "/ipfs/"+c+"?"+query)
+			if got.StatusCode != 404 || got.err != nil || without(t, got) != without(t, want) {
+				t.Errorf("%s %s: %v\n%s\nunknown:\n%s", c, query, got.err, without(t, got), without(t, want))
+			}
+		}
+		if got := s.ask("GET", "/ipfs/"+c, "Accept", "application/vnd.ipld.car"); got.StatusCode != 404 {
+			t.Errorf("%s: status %d", c, got.StatusCode)
+		}
+		if got := s.ask("HEAD", "/ipfs/"+c+"?format=car"); got.StatusCode != 404 {
+			t.Errorf("HEAD %s: status %d", c, got.StatusCode)
+		}
+		if got := s.ask("GET", "/ipfs/"+c+"?format=raw"); got.StatusCode != 200 {
+			t.Errorf("%s as a block: status %d", c, got.StatusCode)
+		}
+	}
+	for _, c := range []string{
+		raw.CID.String(), cid.NewCidV0(dag.CID.Hash()).String(), cid.NewCidV1(cid.Raw, dag.CID.Hash()).String(),
+	} {
+		got := s.ask("GET", "/ipfs/"+c+"?format=car")
+		if got.StatusCode != 200 || got.err != nil {
+			t.Fatalf("%s: status %d, %v", c, got.StatusCode, got.err)
+		}
+		if root, _ := carOf(t, got.body); root.String() != c {
+			t.Errorf("%s: the root of its CAR is %s", c, root)
+		}
+	}
+}
+
 // H26: what is not a block of a live segment is not there: another block that
 // the node has, a block that it lost, one that nobody has, and no CID at all.
 func TestOtherBlocksAreAbsent(t *testing.T) {
