@@ -1,6 +1,7 @@
 package musen
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,9 +91,14 @@ func NewEdge(o EdgeOptions) (*Edge, error) {
 // Open answers whether the bearer of g may do a with the segment that c names
 // in any of its spellings, and opens it. A grant that does not cover the
 // segment gets ErrNotFound, exactly as an unknown CID does; one that does may
-// get ErrGone or ErrTakenDown. No key is released before the decision.
+// get ErrGone or ErrTakenDown. No key is released before the decision. An
+// ErrNotFound costs one decision and one look-up in the directory, whether or
+// not the segment is there: its time does not tell.
 func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.Cid) (*Stream, error) {
-	held, err := e.lookUp(ctx, c.Hash())
+	held, asked, err := e.lookUp(ctx, c.Hash())
+	if errors.Is(err, ErrNotFound) {
+		e.Policy.Decide(g, a, policy.Resource{Segment: "none"})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +108,9 @@ func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.
 	}
 	d := e.Policy.Decide(g, a, resource(station, held.segment))
 	if err := refusal(d, held.segment); err != nil {
+		if errors.Is(err, ErrNotFound) && !asked {
+			e.missNeighbour(ctx, c.Hash())
+		}
 		return nil, err
 	}
 	opener, err := e.opener(ctx, held, d)
@@ -109,6 +118,13 @@ func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.
 		return nil, fmt.Errorf("open segment %s: %w", held.segment.CID, errors.Join(ErrUnavailable, err))
 	}
 	return &Stream{edge: e, held: held, station: station, decision: d, opener: opener}, nil
+}
+
+// missNeighbour takes the time of a look-up of mh that finds nothing.
+func (e *Edge) missNeighbour(ctx context.Context, mh multihash.Multihash) {
+	neighbour := bytes.Clone(mh)
+	neighbour[len(neighbour)-1] ^= 1
+	_, _ = e.Directory.Segment(ctx, neighbour)
 }
 
 func resource(station Station, s Segment) policy.Resource {
@@ -139,12 +155,13 @@ func stateError(s State) error {
 	return nil
 }
 
-// lookUp finds a segment, in memory unless something changed.
-func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (*openSegment, error) {
+// lookUp finds a segment, in memory unless something changed; asked tells that
+// it was not.
+func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (found *openSegment, asked bool, err error) {
 	version := e.Directory.Version()
 	held, ok := e.open.GetIfPresent(string(mh))
 	if ok && held.version == version {
-		return held, nil
+		return held, false, nil
 	}
 	s, err := e.Directory.Segment(ctx, mh)
 	if err != nil {
@@ -152,7 +169,7 @@ func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (*openSegment
 		if errors.Is(err, ErrNotFound) {
 			err = ErrNotFound // word for word what refusal says
 		}
-		return nil, err
+		return nil, true, err
 	}
 	fresh := &openSegment{segment: s, version: version, unlocked: &unlocked{}}
 	if !ok { // all who look it up now share one opener
@@ -162,7 +179,7 @@ func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (*openSegment
 		fresh.unlocked = held.unlocked
 	}
 	e.open.Set(string(mh), fresh)
-	return fresh, nil
+	return fresh, true, nil
 }
 
 // opener releases the key of a segment, or the opener made of it before,
@@ -307,7 +324,7 @@ func (g *guardedWriter) allowed() error {
 	if now == g.version {
 		return nil
 	}
-	held, err := g.stream.edge.lookUp(g.ctx, g.stream.held.segment.CID.Hash())
+	held, _, err := g.stream.edge.lookUp(g.ctx, g.stream.held.segment.CID.Hash())
 	if err == nil {
 		g.version, err = now, stateError(held.segment.State)
 	}
