@@ -376,6 +376,25 @@ func TestNoSpace(t *testing.T) {
 	})
 }
 
+// revokeOnFullDisk revokes until there is no space for that either: all that
+// was revoked is in force, and who could not be recorded is told.
+func revokeOnFullDisk(t testing.TB, f *fixture, want error) {
+	t.Helper()
+	ctx, issued := t.Context(), f.clock.Now()
+	var lost error
+	for i := 0; lost == nil; i++ {
+		name := fmt.Sprintf("%d%0900d", i, i)
+		lost = errors.Join(f.RevokeToken(ctx, name), f.RevokeSubject(ctx, name))
+		if !f.Revoked(name, "", issued) || !f.Revoked("", name, issued) {
+			t.Errorf("revocation %d is not in force: %v", i, lost)
+		}
+	}
+	wantErr(t, lost, want)
+	if !strings.Contains(lost.Error(), "in force until the node stops") {
+		t.Errorf("it says %q", lost)
+	}
+}
+
 // fillUp adds until that error, frees some, and adds again.
 func fillUp(t testing.TB, f *fixture, want error, full, free func()) {
 	t.Helper()
@@ -402,6 +421,7 @@ func fillUp(t testing.TB, f *fixture, want error, full, free func()) {
 			t.Fatalf("title %q", got.Title)
 		}
 	}
+	revokeOnFullDisk(t, f, want)
 	free()
 	pending, err := f.Pending(ctx)
 	noErr(t, err)

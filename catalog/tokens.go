@@ -53,7 +53,8 @@ const (
 // zeroTime is how a column says "never".
 var zeroTime = micros(time.Time{})
 
-// revocations is what was revoked, in memory. Only the writer changes it.
+// revocations is what was revoked, in memory. The writer changes it, and a
+// revocation that could not be written.
 type revocations struct {
 	tokens   sync.Map // jti to the time.Time when it expires anyway; zero: never
 	subjects sync.Map // subject to time.Time of the revocation
@@ -174,7 +175,8 @@ func (c *Catalog) Tokens(ctx context.Context) ([]musen.Token, error) {
 
 // RevokeToken revokes the credential with that id, also one that is not on
 // record; when it returns, Revoked says so, until the credential has long
-// expired by itself.
+// expired by itself. That holds for this process also if it could not be
+// recorded, of which the error tells.
 func (c *Catalog) RevokeToken(ctx context.Context, id string) error {
 	expires := zeroTime
 	err := checkName("token id", id)
@@ -189,8 +191,17 @@ func (c *Catalog) RevokeToken(ctx context.Context, id string) error {
 				c.revoked.prune(c.now().Add(-keepRevoked))
 			},
 		})
+		if err != nil {
+			c.revoked.tokens.LoadOrStore(id, instant(zeroTime))
+			err = unrecorded(err)
+		}
 	}
 	return c.failed(err, "revoke token %.80q", id)
+}
+
+// unrecorded tells what a revocation is worth that only memory holds.
+func unrecorded(err error) error {
+	return fmt.Errorf("in force until the node stops, but not recorded, so do it again: %w", err)
 }
 
 func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expires int64, err error) {
@@ -214,7 +225,8 @@ func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expire
 }
 
 // RevokeSubject revokes all that was issued to a subject until the end of this
-// second; when it returns, Revoked says so. What is issued later is good.
+// second; when it returns, Revoked says so. What is issued later is good. An
+// error is as that of RevokeToken.
 func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
 	var at time.Time
 	err := checkName("subject", subject)
@@ -226,6 +238,10 @@ func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
 			},
 			done: func() { c.revoked.subjects.Store(subject, at) },
 		})
+		if err != nil {
+			c.revoked.subjects.Store(subject, c.now())
+			err = unrecorded(err)
+		}
 	}
 	return c.failed(err, "revoke a subject")
 }
