@@ -55,6 +55,8 @@ func TestStations(t *testing.T) {
 	refused(t, err, 422, "invalid")
 	_, err = w.local.CreateStation(ctx, wire.NewStation{Name: "rock", Description: "a\r\nSet-Cookie: b"})
 	refused(t, err, 422, "invalid")
+	_, err = w.local.CreateStation(ctx, wire.NewStation{Name: "rock", Description: "a\u202eb"})
+	refused(t, err, 422, "invalid")
 
 	off, name := false, "blues"
 	blues, err := w.local.ChangeStation(ctx, "jazz", wire.StationChange{Name: &name, Downloads: &off})
@@ -298,7 +300,7 @@ func TestTokens(t *testing.T) {
 		{Subject: "a\nb", Actions: []string{"listen"}}, {Subject: strings.Repeat("a", 257), Actions: []string{"listen"}},
 		{Subject: "ann", Actions: []string{"listen"}, TTL: 367 * 86400}, {Subject: "ann", Actions: []string{"listen"}, TTL: -1},
 		{Subject: "ann", Actions: []string{"listen"}, Stations: slices.Repeat([]string{"jazz"}, 151)},
-		{Subject: "local", Actions: []string{"listen"}},
+		{Subject: "local", Actions: []string{"listen"}}, {Subject: "a\u202eb", Actions: []string{"listen"}},
 	} {
 		_, err := w.local.IssueToken(ctx, bad)
 		refused(t, err, 422, "invalid")

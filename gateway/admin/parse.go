@@ -40,20 +40,39 @@ func (p *parameters) fail(name, what string) {
 	}
 }
 
-// text reads one line of text.
+// text reads text that is shown as it is.
 func (p *parameters) text(name string) string {
 	v := p.values.Get(name)
 	if !isText(v) {
+		p.fail(name, "is not one line of text of at most 1000 bytes, without characters that change its direction")
+	}
+	return v
+}
+
+// fileName reads the name of a file, which may be any that is one line: what is
+// shown of it is cleaned.
+func (p *parameters) fileName(name string) string {
+	v := p.values.Get(name)
+	if !isLine(v) {
 		p.fail(name, "is not one line of text of at most 1000 bytes")
 	}
 	return v
 }
 
-// isName reports whether s can be a subject or a jti; it may be empty.
+// isName reports whether s can be a subject; it may be empty.
 func isName(s string) bool { return len(s) <= maxName && isText(s) }
 
-// isText reports whether s is text in one line, not overly long.
+// isText reports whether s is a line that looks like what it is: it has none
+// of the characters that are taken out of the texts in audio, which change
+// direction or are no characters at all.
 func isText(s string) bool {
+	return isLine(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.Is(unicode.Bidi_Control, r) || r == '\ufeff' || r == '\ufffe' || r == '\uffff'
+	})
+}
+
+// isLine reports whether s is text in one line, not overly long.
+func isLine(s string) bool {
 	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp)
 	})

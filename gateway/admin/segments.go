@@ -64,7 +64,7 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 	case err != nil:
 		return err
 	case !isName(req.Subject):
-		return errField.with("The subject is not one line of text of at most %d bytes.", maxName)
+		return errField.with("The subject is not one line of text of at most %d bytes, without characters that change its direction.", maxName)
 	case in.segment.State != musen.Live:
 		return musen.ErrTakenDown
 	case req.Download && !in.station.Downloads:

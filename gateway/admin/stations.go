@@ -47,7 +47,7 @@ func checkStation(name, description string) error {
 		return errField.with("The name is not acceptable: %v.", err)
 	}
 	if !isText(description) {
-		return errField.with("The description is not one line of text of at most %d bytes.", maxText)
+		return errField.with("The description is not one line of text of at most %d bytes, without characters that change its direction.", maxText)
 	}
 	return nil
 }

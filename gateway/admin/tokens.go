@@ -38,7 +38,7 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 		return err
 	}
 	if req.Subject == "" || !isName(req.Subject) {
-		return errField.with("The subject is not one line of text of 1 to %d bytes.", maxName)
+		return errField.with("The subject is not one line of text of 1 to %d bytes, without characters that change its direction.", maxName)
 	}
 	ttl, err := lifetime(req.TTL, s.Limits.TokenTTL, s.Limits.MaxTokenTTL)
 	if err != nil {
@@ -154,7 +154,7 @@ func (s *Server) revoke(c *gin.Context, _ call) error {
 	switch {
 	case (req.ID == "") == (req.Subject == ""):
 		return errField.with("Give either a jti or a subject.")
-	case !isName(req.ID) || !isName(req.Subject):
+	case len(req.ID+req.Subject) > maxName || !isLine(req.ID+req.Subject): // one of them is empty
 		return errField.with("The jti or the subject is not one line of text of at most %d bytes.", maxName)
 	case req.ID != "":
 		if err = s.Tokens.RevokeToken(ctx, req.ID); err == nil {

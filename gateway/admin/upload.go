@@ -56,7 +56,7 @@ func (s *Server) upload(c *gin.Context, in call) error {
 func addRequest(c *gin.Context, station musen.Station) (musen.AddRequest, error) {
 	p := parameters{values: c.Request.URL.Query()}
 	req := musen.AddRequest{
-		Station: station.ID, Title: p.text("title"), Artist: p.text("artist"), Filename: p.text("filename"),
+		Station: station.ID, Title: p.text("title"), Artist: p.text("artist"), Filename: p.fileName("filename"),
 		AIGenerated: p.flag("ai_generated"), Again: p.flag("again"),
 		PublishAt: p.moment("publish_at"), ExpiresAt: p.moment("expires_at"),
 	}

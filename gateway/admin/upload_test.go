@@ -224,6 +224,9 @@ func TestUploadRefusals(t *testing.T) {
 		"long artist":      {"artist=" + strings.Repeat("a", 1001), nil, good, 400, "bad_parameter"},
 		"file name":        {"filename=a%00b", nil, good, 400, "bad_parameter"},
 		"line separator":   {"title=a%E2%80%A8b", nil, good, 400, "bad_parameter"},
+		"direction":        {"title=a%E2%80%AEb", nil, good, 400, "bad_parameter"},
+		"isolate":          {"artist=a%E2%81%A7b", nil, good, 400, "bad_parameter"},
+		"byte order mark":  {"artist=a%EF%BB%BFb", nil, good, 400, "bad_parameter"},
 		"flag":             {"again=1", nil, good, 400, "bad_parameter"},
 		"time":             {"publish_at=tomorrow", nil, good, 400, "bad_parameter"},
 		"old time":         {"expires_at=1969-01-01T00:00:00Z", nil, good, 400, "bad_parameter"},
@@ -248,11 +251,15 @@ func TestUploadRefusals(t *testing.T) {
 	if strings.Contains(w.log.String(), "1969") {
 		t.Error("what a caller sent is in the log")
 	}
+	named, err := w.local.Add(t.Context(), "jazz", client.Upload{Audio: strings.NewReader(good), Filename: "a\u200fb.wav"})
+	if must(t, err); named.Title != "ab" {
+		t.Errorf("title of a file with a mark in its name: %q", named.Title)
+	}
 	w.full = true
-	_, err := w.local.Add(t.Context(), "jazz", client.Upload{Audio: strings.NewReader(good)})
+	_, err = w.local.Add(t.Context(), "jazz", client.Upload{Audio: bytes.NewReader(wav("better", 3000))})
 	refused(t, err, 507, "no_space")
 	w.full = false
-	w.nothingLeft(0)
+	w.nothingLeft(1)
 }
 
 func TestIdempotencyKey(t *testing.T) {
