@@ -156,7 +156,8 @@ func (a *app) addFile(ctx context.Context, api *client.Client, station, file str
 	if file != "-" {
 		meta.Filename = oneLine(filepath.Base(file), maxHint)
 	}
-	return api.Add(ctx, station, meta)
+	added, err = api.Add(ctx, station, meta)
+	return added, noStation(err, station)
 }
 
 // openAudio opens a file, or standard input, and tells its length if it has

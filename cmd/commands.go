@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
@@ -47,6 +48,53 @@ func args(what string, n int) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// atMost lets one argument pass, or none.
+func atMost(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usageError("%s takes only %s; %q is too much", c.CommandPath(), what, args[1])
+		}
+		return nil
+	}
+}
+
+// none lets no argument pass.
+func none(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case c.HasSubCommands():
+		return usageError("%s has no command %q", c.CommandPath(), args[0])
+	}
+	return usageError("%s takes no argument; %q is too much", c.CommandPath(), args[0])
+}
+
+// checkBuiltIn makes the commands that cobra adds refuse wrong arguments as all
+// others do.
+func checkBuiltIn(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = knownCommand
+		case "completion":
+			c.Args, c.RunE = none, showHelp
+			for _, shell := range c.Commands() {
+				shell.Args = none
+			}
+		}
+	}
+}
+
+// knownCommand refuses to help with what is no command.
+func knownCommand(c *cobra.Command, args []string) error {
+	if found, rest, err := c.Root().Find(args); err != nil || len(rest) > 0 || found == nil {
+		return usageError("there is no command %q", strings.Join(args, " "))
+	}
+	return nil
 }
 
 // showHelp is what a command that only holds others does.

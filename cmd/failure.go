@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/musenai/musen/gateway/admin/client"
 )
@@ -127,6 +130,34 @@ func report(w io.Writer, asJSON bool, err error) int {
 		fmt.Fprintf(w, "  %s\n", printable(f.next))
 	}
 	return f.exit
+}
+
+// absent says what was not found, where the node says only that something was
+// not.
+func absent(err error, what, next string) error {
+	var refused *client.Error
+	if !errors.As(err, &refused) || refused.Code != "not_found" {
+		return err
+	}
+	return &failure{exit: exitNotFound, code: refused.Code, status: refused.Status, what: what, next: next, cause: err}
+}
+
+// noStation is absent for what was asked of a station.
+func noStation(err error, nameOrID ...string) error {
+	if len(nameOrID) == 0 {
+		return err
+	}
+	names := make([]string, len(nameOrID))
+	for i, n := range nameOrID {
+		names[i] = strconv.Quote(n)
+	}
+	what := "there is no station " + strings.Join(names, ", or none ")
+	return absent(err, what, "`musen station list` lists them")
+}
+
+// noSegment is absent for what was asked of a segment.
+func noSegment(err error, id cid.Cid) error {
+	return absent(err, "there is no segment "+id.String(), "`musen ls` lists them")
 }
 
 // withoutURL takes the address out of an error of net/http: a link's query is

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +49,7 @@ func (a *app) initCommand() *cobra.Command {
 keyring, for its owner alone. A folder that holds anything already is not touched.
 The keyring opens with the passphrase in --passphrase-file, or with a key file that
 init generates.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			home, err := a.homeDir()
 			if err != nil {
@@ -83,6 +85,9 @@ func initHome(home string, o initOptions) (made newHome, err error) {
 	if err := checkEmpty(home); err != nil {
 		return made, err
 	}
+	if err := checkPath(home); err != nil {
+		return made, err
+	}
 	ownerOnly()
 	parent := filepath.Dir(home)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
@@ -92,7 +97,10 @@ func initHome(home string, o initOptions) (made newHome, err error) {
 	if err != nil {
 		return made, initFailed(home, err)
 	}
-	defer os.RemoveAll(draft)
+	defer func() {
+		os.RemoveAll(draft)
+		err = inPlaceOf(draft, home, err)
+	}()
 	made = newHome{Home: home}
 	if made.PeerID, err = fillHome(draft, home, o); err != nil {
 		return made, initFailed(home, err)
@@ -112,6 +120,27 @@ func initHome(home string, o initOptions) (made newHome, err error) {
 
 func initFailed(home string, err error) error {
 	return fmt.Errorf("make a home in %s: %w", home, err)
+}
+
+// inPlaceOf makes an error that names the draft of a home name the home: the
+// draft is gone when somebody reads it.
+func inPlaceOf(draft, home string, err error) error {
+	if err == nil {
+		return nil
+	}
+	f := explain(err)
+	f.what, f.cause = strings.ReplaceAll(f.Error(), draft, home), err
+	return f
+}
+
+// checkPath refuses a home whose admin socket would have too long a path.
+func checkPath(home string) error {
+	cfg := config.Default()
+	cfg.Keyring.IdentityFile, cfg.Admin.Socket = identityFile, filepath.Join(home, adminSocket)
+	if err := cfg.Check(); err != nil {
+		return &failure{exit: exitUsage, code: "bad_home", cause: initFailed(home, err), next: "give a home with a shorter path with --home"}
+	}
+	return nil
 }
 
 // checkEmpty refuses a home that holds anything.
@@ -136,7 +165,7 @@ func fillHome(draft, home string, o initOptions) (peerID string, err error) {
 		return "", err
 	}
 	if err := keyring.Create(filepath.Join(draft, keysDir), unlock); err != nil {
-		return "", err
+		return "", o.failed(err)
 	}
 	keys, err := keyring.Open(filepath.Join(draft, keysDir), unlock)
 	if err != nil {
@@ -149,6 +178,14 @@ func fillHome(draft, home string, o initOptions) (peerID string, err error) {
 		return "", err
 	}
 	return peerID, writeConfig(filepath.Join(draft, configFile), cfg)
+}
+
+// failed says what to do about a keyring that cannot be made.
+func (o initOptions) failed(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || o.passphraseFile == "" {
+		return err
+	}
+	return &failure{exit: exitUsage, code: "passphrase", cause: err, next: "give a file of mode 0600, yours, whose first line is a passphrase of at least 12 characters"}
 }
 
 // newUnlock chooses what opens the keyring and says so in the configuration. A
@@ -172,7 +209,14 @@ func newUnlock(draft, home string, o initOptions, cfg *config.Keyring) (u keyrin
 			return u, err
 		}
 	}
-	return u, keyring.GenerateIdentity(u.IdentityFile)
+	err = keyring.GenerateIdentity(u.IdentityFile)
+	switch {
+	case errors.Is(err, os.ErrExist):
+		err = &failure{exit: exitConflict, code: "key_file_exists", cause: err, next: "name a file that is not there with --key-file"}
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		err = &failure{exit: exitUsage, code: "key_file", cause: err, next: "name a file in a folder that is there and is yours with --key-file"}
+	}
+	return u, err
 }
 
 func writeConfig(path string, cfg config.Config) error {

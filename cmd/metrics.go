@@ -3,6 +3,8 @@ package cmd
 import (
 	"errors"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +23,7 @@ func (n *runningNode) serveMetrics() error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
-	n.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	n.metrics = &http.Server{Handler: onlyLocal(mux), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	n.ready.Metrics = "http://" + l.Addr().String() + "/metrics"
 	n.serve(func() error {
 		if err := n.metrics.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -30,6 +32,19 @@ func (n *runningNode) serveMetrics() error {
 		return nil
 	})
 	return nil
+}
+
+// onlyLocal answers requests to a name of this machine alone, so that a web
+// page cannot have its own name point here and read the figures.
+func onlyLocal(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := (&url.URL{Host: r.Host}).Hostname()
+		if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
+			http.Error(w, "ask for the metrics by a name of this machine, such as 127.0.0.1", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // registry is what the node tells of itself. No figure is about a person.

@@ -46,7 +46,7 @@ func openKeyring(home string, cfg config.Config) (*keyring.Keyring, error) {
 		PassphraseFile: cfg.Keyring.PassphraseFile, IdentityFile: cfg.Keyring.IdentityFile,
 	})
 	if err != nil {
-		return nil, &failure{exit: exitDamaged, code: "keyring", cause: err}
+		return nil, &failure{exit: exitDamaged, code: "keyring", cause: err, next: "mend what is said above, or restore the folder " + keysDir + " from the backup; nothing was changed"}
 	}
 	return keys, nil
 }
@@ -81,6 +81,9 @@ func catalogOptions(keys *keyring.Keyring, now func() time.Time) catalog.Options
 }
 
 func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logger) (*node.Node, error) {
+	if _, err := os.Stat(filepath.Join(home, nodeDir, "config")); errors.Is(err, os.ErrNotExist) {
+		return nil, &failure{exit: exitDamaged, code: "no_repository", cause: fmt.Errorf("open the IPFS repository: %w", err), next: "restore the folder " + nodeDir + " of the home from the backup"}
+	}
 	cache := int64(cfg.BlockCache)
 	if cache == 0 {
 		cache = -1 // the setting 0B means none

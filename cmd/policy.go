@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	c := &cobra.Command{Use: "policy", Short: "Check policies, and explain decisions", Args: cobra.NoArgs, RunE: showHelp}
+	c := &cobra.Command{Use: "policy", Short: "Check policies, and explain decisions", Args: none, RunE: showHelp}
 	c.AddCommand(a.policyCheck(), a.policyExplain(), a.policyShow())
 	return c
 }
@@ -21,7 +21,7 @@ func (a *app) policyCheck() *cobra.Command {
 	return &cobra.Command{
 		Use: "check [FILE]", Short: "Validate Cedar policies against the schema",
 		Long: "check validates the policies in FILE, or those of the home's configuration. It needs no running node.",
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("one file"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			text, name, err := a.policyFile(args)
 			if err != nil {
@@ -63,7 +63,7 @@ func (a *app) policyFile(args []string) (text []byte, name string, err error) {
 
 func (a *app) policyShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show", Short: "Print the policies that the running node decides by", Args: cobra.NoArgs,
+		Use: "show", Short: "Print the policies that the running node decides by", Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {
@@ -86,7 +86,7 @@ func (a *app) policyExplain() *cobra.Command {
 		Use: "explain --action ACTION [--station S] [--cid CID]", Short: "Say how a request would be decided, and by which policy",
 		Long: `explain asks the running node how it would decide the request of the bearer of a token
 (--token-file), or of somebody with --may ACTIONS on --on STATIONS.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if tokenFile != "" {
 				if q.Token, err = a.readToken(c.Context(), tokenFile); err != nil {
@@ -123,9 +123,9 @@ func (a *app) policyExplain() *cobra.Command {
 }
 
 func (a *app) configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Show the configuration", Args: cobra.NoArgs, RunE: showHelp}
+	c := &cobra.Command{Use: "config", Short: "Show the configuration", Args: none, RunE: showHelp}
 	c.AddCommand(&cobra.Command{
-		Use: "show", Short: "Print every setting and where it comes from; secrets are hidden", Args: cobra.NoArgs,
+		Use: "show", Short: "Print every setting and where it comes from; secrets are hidden", Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			home, err := a.homeDir()
 			if err != nil {

@@ -31,7 +31,7 @@ func (a *app) quickstartCommand() *cobra.Command {
 		Long: `quickstart makes a home in a temporary folder, or in the one that --home names, starts a
 node on loopback, adds the bundled audio to the station demo, and prints what to type to
 hear it. It serves until Ctrl-C, and then removes the temporary folder.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error { return a.quickstart(c.Context()) },
 	}
 }

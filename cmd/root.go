@@ -48,7 +48,7 @@ Try it:       musen quickstart
 Run a node:   musen init && musen serve`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          func(_ *cobra.Command, args []string) error { return noArgs(args) },
+		Args:          none,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(a.stdin)
@@ -58,14 +58,8 @@ Run a node:   musen init && musen serve`,
 	root.PersistentFlags().StringVar(&a.home, "home", "", "the node's home folder (env MUSEN_HOME; default "+shortDefaultHome+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
 	root.AddCommand(a.commands()...)
+	checkBuiltIn(root)
 	return root
-}
-
-func noArgs(args []string) error {
-	if len(args) > 0 {
-		return usageError("unknown command or argument %q", args[0])
-	}
-	return nil
 }
 
 // shortDefaultHome is the default home as help texts show it.

@@ -167,6 +167,9 @@ func (n *runningNode) servePublic() (err error) {
 		},
 		Log: n.log, Now: time.Now, Rand: rand.Reader,
 	})
+	if err != nil && p.TLSCert != "" {
+		return &failure{exit: exitUsage, code: "tls", cause: err, next: "check the files that public.tls_cert and public.tls_key name, or --tls-cert and --tls-key"}
+	}
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,9 @@ func cmdHTTP(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	for _, h := range args[4:] {
 		name, value, _ := strings.Cut(h, ": ")
-		req.Header.Set(name, value)
+		if req.Header.Set(name, value); name == "Host" {
+			req.Host = value
+		}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	ts.Check(err)

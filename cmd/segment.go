@@ -14,7 +14,7 @@ import (
 
 func (a *app) lsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls [STATION]", Short: "List the segments of a station, or of all", Args: cobra.MaximumNArgs(1),
+		Use: "ls [STATION]", Short: "List the segments of a station, or of all", Args: atMost("one station"),
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := a.api()
 			if err != nil {
@@ -33,7 +33,7 @@ func (a *app) lsCommand() *cobra.Command {
 			for _, station := range args {
 				for s, err := range api.Segments(c.Context(), station) {
 					if err != nil {
-						return err
+						return noStation(err, station)
 					}
 					if a.json {
 						if err := a.printJSON(s); err != nil {
@@ -66,7 +66,7 @@ func (a *app) showCommand() *cobra.Command {
 			}
 			s, err := api.Segment(c.Context(), id)
 			if err != nil {
-				return err
+				return noSegment(err, id)
 			}
 			return a.printSegment(s)
 		},
@@ -103,7 +103,7 @@ func (a *app) removeCommand() *cobra.Command {
 				return err
 			}
 			if err := api.RemoveSegment(c.Context(), id); err != nil {
-				return err
+				return noSegment(err, id)
 			}
 			const note = "its key is destroyed: ciphertext that others still hold can never be opened. Audio that a listener has saved cannot be recalled."
 			if a.json {
@@ -134,7 +134,7 @@ func (a *app) linkCommand() *cobra.Command {
 			}
 			link, err := api.Link(c.Context(), id, req)
 			if err != nil {
-				return err
+				return noSegment(err, id)
 			}
 			if a.json {
 				return a.printJSON(link)
@@ -210,7 +210,7 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid) error {
 
 func (a *app) gcCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "gc", Short: "Remove blocks that no segment needs", Args: cobra.NoArgs,
+		Use: "gc", Short: "Remove blocks that no segment needs", Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {
@@ -231,7 +231,7 @@ func (a *app) gcCommand() *cobra.Command {
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Show the running node", Args: cobra.NoArgs,
+		Use: "status", Short: "Show the running node", Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {

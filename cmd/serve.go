@@ -20,9 +20,12 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `serve runs the node of a home until SIGINT or SIGTERM: then it takes no more requests,
 lets streams and adds finish for as long as shutdown_timeout says, and exits with 0.
 SIGHUP reads the TLS certificate again.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if o.home, err = a.homeDir(); err != nil {
+				return err
+			}
+			if err = absolute(&o.tlsCert, &o.tlsKey, &o.readyFile); err != nil {
 				return err
 			}
 			o.logTo = a.stderr
@@ -42,6 +45,20 @@ SIGHUP reads the TLS certificate again.`,
 	return c
 }
 
+// absolute makes paths that were typed absolute: in the configuration they
+// would be relative to the home.
+func absolute(paths ...*string) (err error) {
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A readyInfo tells where a node that is ready can be reached. Empty: not
 // there.
 type readyInfo struct {
@@ -59,7 +76,7 @@ func (r readyInfo) write(path string) error {
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".ready-")
 	if err != nil {
-		return fmt.Errorf("write the ready file: %w", err)
+		return readyFailed(path, err)
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(append(b, '\n'))
@@ -67,9 +84,17 @@ func (r readyInfo) write(path string) error {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("write the ready file: %w", err)
+		return readyFailed(path, err)
 	}
 	return nil
+}
+
+func readyFailed(path string, err error) error {
+	err = fmt.Errorf("write the ready file: %w", err)
+	if errors.Is(err, syscall.ENOSPC) {
+		return &failure{exit: exitNoSpace, code: "no_space", cause: err, next: "make room on the disk of " + path}
+	}
+	return &failure{exit: exitUsage, code: "ready_file", cause: err, next: "name a file in a folder that is there and may be written with --ready-file"}
 }
 
 // wait returns when ctx ends, or with the error that ended a listener.

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) stationCommand() *cobra.Command {
-	c := &cobra.Command{Use: "station", Short: "Create, list and change stations", Args: cobra.NoArgs, RunE: showHelp}
+	c := &cobra.Command{Use: "station", Short: "Create, list and change stations", Args: none, RunE: showHelp}
 	c.AddCommand(a.stationCreate(), a.stationList(), a.stationShow(), a.stationSet(), a.stationRemove())
 	return c
 }
@@ -39,7 +39,7 @@ func (a *app) stationCreate() *cobra.Command {
 
 func (a *app) stationList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the stations", Args: cobra.NoArgs,
+		Use: "list", Short: "List the stations", Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {
@@ -77,7 +77,7 @@ func (a *app) stationShow() *cobra.Command {
 			}
 			s, err := api.Station(c.Context(), args[0])
 			if err != nil {
-				return err
+				return noStation(err, args[0])
 			}
 			return a.printStation(s)
 		},
@@ -109,7 +109,7 @@ func (a *app) stationSet() *cobra.Command {
 			}
 			s, err := api.ChangeStation(c.Context(), args[0], change)
 			if err != nil {
-				return err
+				return noStation(err, args[0])
 			}
 			return a.printStation(s)
 		},
@@ -130,7 +130,7 @@ func (a *app) stationRemove() *cobra.Command {
 				return err
 			}
 			if err := api.RemoveStation(c.Context(), args[0], force); err != nil {
-				return err
+				return noStation(err, args[0])
 			}
 			if a.json {
 				return a.printJSON(map[string]string{"removed": args[0]})

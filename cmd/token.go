@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Issue, list and revoke bearer tokens", Args: cobra.NoArgs, RunE: showHelp}
+	c := &cobra.Command{Use: "token", Short: "Issue, list and revoke bearer tokens", Args: none, RunE: showHelp}
 	c.AddCommand(a.tokenIssue(), a.tokenList(), a.tokenRevoke())
 	return c
 }
@@ -27,7 +27,7 @@ func (a *app) tokenIssue() *cobra.Command {
 		Use: "issue --station STATION... [--action ACTION,...]", Short: "Print a new bearer token",
 		Long: `issue prints a JWT alone on standard output. The node does not keep it: whoever has it
 may do what it says until it expires or is revoked.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if all == (len(req.Stations) > 0) {
 				return usageError("give the stations that the token is for with --station, or --all-stations")
@@ -44,7 +44,7 @@ may do what it says until it expires or is revoked.`,
 			}
 			t, err := api.IssueToken(c.Context(), req)
 			if err != nil {
-				return err
+				return noStation(err, req.Stations...)
 			}
 			if a.json {
 				return a.printJSON(t)
@@ -66,7 +66,7 @@ func anonymous() string { return "anonymous-" + strings.ToLower(rand.Text()[:12]
 
 func (a *app) tokenList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the tokens that were issued", Args: cobra.NoArgs,
+		Use: "list", Short: "List the tokens that were issued", Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {
@@ -100,7 +100,7 @@ func (a *app) tokenRevoke() *cobra.Command {
 		Use: "revoke JTI | --subject SUBJECT", Short: "End a token, or all of a subject, at once",
 		Long: `revoke ends a token at once: the next request with it is refused, and a stream that plays
 with it is cut within seconds. In place of its jti the whole token may be given.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost("one jti"),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if len(args) == 1 {
 				if r.ID, err = readJTI(args[0]); err != nil {
