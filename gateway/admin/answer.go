@@ -55,6 +55,9 @@ var (
 	errFieldType    = refusal{400, "json_type", "", "See openapi.yaml for the type of each field."}
 	errField        = refusal{422, "invalid", "", "Correct it and send it again."}
 
+	// errAbsent is what not_found says to the operator.
+	errAbsent = refusal{404, "not_found", "", "Check how it is spelled, and that it was not removed."}
+
 	errNotEmpty = refusal{409, "station_not_empty", "The station has live segments.",
 		"Remove them first, or send force=true to remove them with it."}
 	errNoDownloads = refusal{409, "downloads_off", "The station does not allow its segments to be saved.",

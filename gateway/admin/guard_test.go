@@ -325,6 +325,17 @@ func TestUncoveredLooksAbsent(t *testing.T) {
 			t.Errorf("%s %s: %+v, want %+v", c[0], c[1], got, absent)
 		}
 	}
+	for _, c := range [][4]string{ // the operator is told what is not there
+		{"GET", "/stations/unknown", "", `no station "unknown"`}, {"POST", "/stations/unknown/segments", "audio", `no station "unknown"`},
+		{"GET", "/segments/" + unknown, "", `no segment "` + unknown + `"`}, {"POST", "/verify", `{"cids":["` + unknown + `"]}`, unknown},
+		{"POST", "/tokens", `{"subject":"s","actions":["add"],"stations":["jazz","unknown"]}`, `no station "unknown"`},
+		{"POST", "/policy/explain", `{"action":"listen","station":"unknown","subject":"s","actions":["listen"]}`, `no station "unknown"`},
+		{"POST", "/policy/explain", `{"action":"listen","station":"rock","cid":"` + id + `","subject":"s","actions":["listen"]}`, id},
+	} {
+		if status, p := w.do(newRequest(t, c[0], "http://socket"+prefix+c[1], c[2])); status != 404 || p.Code != "not_found" || !strings.Contains(p.Detail, c[3]) {
+			t.Errorf("%s %s: %d %+v, want %q", c[0], c[1], status, p, c[3])
+		}
+	}
 	list, err := w.remote(token).Stations(t.Context())
 	if must(t, err); len(list) != 1 || list[0].Name != "rock" {
 		t.Errorf("stations %+v", list)

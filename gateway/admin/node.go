@@ -85,7 +85,7 @@ func (c call) asked(ctx context.Context, q wire.Question) (policy.Resource, erro
 	var station musen.Station
 	var err error
 	if q.Station != "" {
-		if station, err = c.server.Stations.Station(ctx, q.Station); err != nil {
+		if station, err = c.findStation(ctx, q.Station); err != nil {
 			return policy.Resource{}, err
 		}
 	}
@@ -100,7 +100,7 @@ func (c call) asked(ctx context.Context, q wire.Question) (policy.Resource, erro
 		return policy.Resource{}, err
 	}
 	if c.segment.Station != station.ID {
-		return policy.Resource{}, musen.ErrNotFound
+		return policy.Resource{}, c.absent(musen.ErrNotFound, "That station has no segment %.128q.", q.CID)
 	}
 	r.Segment, r.PublishAt, r.ExpiresAt = c.segment.ID, c.segment.PublishAt, c.segment.ExpiresAt
 	return r, nil

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -120,7 +121,7 @@ func (c *call) find(ctx context.Context, g *gin.Context) (err error) {
 	case onNode:
 		return c.require(musen.Station{})
 	case onStation:
-		if c.station, err = c.server.Stations.Station(ctx, g.Param("station")); err != nil {
+		if c.station, err = c.findStation(ctx, g.Param("station")); err != nil {
 			return err
 		}
 		return c.require(c.station)
@@ -130,13 +131,29 @@ func (c *call) find(ctx context.Context, g *gin.Context) (err error) {
 	return errForbidden
 }
 
+// findStation finds a station that the caller names, of which the caller may
+// still have to learn nothing.
+func (c call) findStation(ctx context.Context, nameOrID string) (musen.Station, error) {
+	station, err := c.server.Stations.Station(ctx, nameOrID)
+	return station, c.absent(err, "There is no station %.80q here.", nameOrID)
+}
+
+// absent tells the operator what it is that is not there. Nobody else learns
+// whether it is absent or not covered.
+func (c call) absent(err error, format string, name string) error {
+	if errors.Is(err, musen.ErrNotFound) && c.grant.Kind() == policy.LocalOperator().Kind() {
+		return errAbsent.with(format, name)
+	}
+	return err
+}
+
 func (c *call) findSegment(ctx context.Context, spelling string) error {
 	id, err := parseCID(spelling)
 	if err != nil {
 		return err
 	}
 	if c.segment, err = c.server.Segments.Segment(ctx, id.Hash()); err != nil {
-		return err
+		return c.absent(err, "There is no segment %.128q here.", spelling)
 	}
 	if c.station, err = c.server.Stations.Station(ctx, c.segment.Station); err != nil {
 		return err

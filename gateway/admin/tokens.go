@@ -89,7 +89,7 @@ func (c call) stationsOf(ctx context.Context, named []string) ([]string, error) 
 	}
 	var ids []string
 	for _, name := range named {
-		station, err := c.server.Stations.Station(ctx, name)
+		station, err := c.findStation(ctx, name)
 		if err != nil {
 			return nil, err
 		}
