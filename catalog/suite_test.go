@@ -26,6 +26,7 @@ func suite(t *testing.T, make factory) {
 		"station refusals":      testStationRefusals,
 		"life of a segment":     testLife,
 		"equal audio":           testEqualAudio,
+		"replacing":             testReplace,
 		"refused commits":       testRefusedCommits,
 		"aborts":                testAbort,
 		"removal":               testRemove,
@@ -190,6 +191,38 @@ func testEqualAudio(t *testing.T, f *fixture) {
 	_, err = f.SegmentByFingerprint(ctx, jazz.ID, []byte("fp"))
 	wantErr(t, err, musen.ErrNotFound)
 	f.add(jazz.ID, 1, []byte("fp")) // what was removed may come again
+}
+
+// A segment takes the place of another whole or not at all.
+func testReplace(t *testing.T, f *fixture) {
+	ctx, fp := t.Context(), []byte("fp")
+	st := f.station("jazz")
+	old := f.add(st.ID, 3, fp)
+	fresh := newSegment(st.ID, 3, f.clock.Now())
+	noErr(t, f.Begin(ctx, fresh))
+	unborn := newSegment(st.ID, 3, f.clock.Now())
+	if err := f.Replace(ctx, old.ID, unborn, fp, nil); err == nil {
+		t.Fatal("a segment that was never begun took a place")
+	}
+	got, err := f.SegmentByFingerprint(ctx, st.ID, fp)
+	noErr(t, err)
+	equalSegment(t, got, old)
+	version := f.Version()
+	noErr(t, f.Replace(ctx, old.ID, fresh, fp, nil))
+	if f.Version() == version {
+		t.Error("nobody is told")
+	}
+	again := newSegment(st.ID, 3, f.clock.Now())
+	noErr(t, f.Begin(ctx, again))
+	wantErr(t, f.Replace(ctx, old.ID, again, fp, nil), musen.ErrNotFound)
+	f.reopen()
+	got, err = f.SegmentByFingerprint(ctx, st.ID, fp)
+	noErr(t, err)
+	equalSegment(t, got, fresh)
+	got, err = f.Segment(ctx, old.CID.Hash())
+	if err != nil || got.State != musen.Removed || len(got.Key.Ciphertext) != 0 {
+		t.Errorf("the old one is %+v, %v", got, err)
+	}
 }
 
 func testRefusedCommits(t *testing.T, f *fixture) {
