@@ -256,7 +256,11 @@ func (o *Origin) makeRoom(ctx context.Context) {
 	}
 	for served := int32(1); ; {
 		blocks, freed, err := o.Blocks.GC(context.WithoutCancel(ctx))
-		o.Log.Info("no space left: collected garbage", "blocks", blocks, "bytes", freed, "err", err)
+		if err != nil {
+			o.Log.Error("no space left, and garbage stays; run verify, then gc", "err", err)
+		} else {
+			o.Log.Info("no space left: collected garbage", "blocks", blocks, "bytes", freed)
+		}
 		if atomic.CompareAndSwapInt32(&o.full, served, 0) {
 			return
 		}
