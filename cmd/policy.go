@@ -93,6 +93,9 @@ func (a *app) policyExplain() *cobra.Command {
 					return err
 				}
 			}
+			if q.Token == "" && q.Subject == "" && len(q.Actions) > 0 {
+				q.Subject = anonymous()
+			}
 			api, err := a.api()
 			if err != nil {
 				return err

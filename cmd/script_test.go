@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":     cmdServe,
-			"stop":      cmdStop,
+			"halt":      cmdHalt,
 			"kill9":     cmdKill9,
 			"log":       cmdLog,
 			"http":      cmdHTTP,
@@ -97,8 +97,8 @@ func take(ts *testscript.TestScript, home string) *process {
 	return p
 }
 
-// cmdStop: stop HOME; the node must exit with 0.
-func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
+// cmdHalt: halt HOME; the node must exit with 0. (A stop would end the script.)
+func cmdHalt(ts *testscript.TestScript, _ bool, args []string) {
 	p := take(ts, args[0])
 	if err := p.stop(); err != nil {
 		ts.Fatalf("stop: %v\n%s", err, &p.log)
