@@ -25,7 +25,7 @@ on where it was cut, checks the length, and leaves a whole file or a FILE.CID.pa
 the next try goes on with. -o - writes to standard output. It follows no redirect.`,
 		Args: args("a CID or a link", 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, name, err := a.newDownload(c.Context(), args[0], gateway, tokenFile)
+			d, name, err := a.newDownload(c.Context(), args[0], firstOf(gateway, a.homeGateway()), tokenFile)
 			if err != nil {
 				return err
 			}
@@ -35,11 +35,29 @@ the next try goes on with. -o - writes to standard output. It follows no redirec
 			return a.get(c.Context(), d, out, force)
 		},
 	}
-	c.Flags().StringVar(&gateway, "gateway", defaultGateway, "the gateway's base URL")
+	c.Flags().StringVar(&gateway, "gateway", "", "the gateway's base URL (default: that of the home's configuration, else "+defaultGateway+")")
 	c.Flags().StringVar(&tokenFile, "token-file", "", "a file that holds a bearer token; - for standard input")
 	c.Flags().StringVarP(&out, "output", "o", "", "where the audio goes; - for standard output (default: the CID)")
 	c.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
 	return c
+}
+
+// homeGateway is where the node of the home is configured to be reached. A
+// token is sent to no other place unless the user names one.
+func (a *app) homeGateway() string {
+	home, err := a.homeDir()
+	if err != nil {
+		return defaultGateway
+	}
+	cfg, err := loadConfig(home, nil)
+	if err != nil {
+		return defaultGateway
+	}
+	scheme := "http://"
+	if cfg.Public.TLSCert != "" {
+		scheme = "https://"
+	}
+	return firstOf(cfg.Public.BaseURL, scheme+cfg.Public.Address)
 }
 
 // newDownload makes a download of a CID, or of a link, and a name for its file:
