@@ -27,6 +27,7 @@ func roofs() map[string][]string {
 		"catalog":           {".", "policy"},
 		"internal/keyring":  {".", "seal", "policy"},
 		"gateway":           {".", "policy", "config", "web"},
+		"internal/host":     {"config", "node", "pin"},
 		"internal/testnet":  {everything},
 		"cmd":               {everything},
 		"bench":             {},
@@ -43,8 +44,8 @@ type technology struct {
 // outside is which of our packages may import which technology. What is not
 // named may be imported everywhere.
 func outside() []technology {
-	http := []string{"gateway", "node", "pin", "cmd", "internal/testnet", "bench"}
-	ipfs := []string{"node", "pin", "internal/testnet"}
+	http := []string{"gateway", "node", "pin", "internal/host", "cmd", "internal/testnet", "bench"}
+	ipfs := []string{"node", "pin", "internal/host", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{
 		{"github.com/gin-gonic/gin", []string{"gateway"}},

@@ -1,0 +1,79 @@
+// Package control is the line between an origin and each peer that holds
+// segments for it: the origin sends its roster and its orders, the peer answers
+// with signed receipts and tells how it is. The peer dials and keeps the line
+// open. Orders wait for a peer that is away, and nothing that an origin said to
+// drop is served by a peer that came back before it has heard so.
+//
+// It does not know why an order is given, nor how blocks are kept.
+package control
+
+import (
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/musenai/musen/pin/contract"
+)
+
+// A Verb is what an order tells a peer to do.
+type Verb string
+
+const (
+	Hold  Verb = "hold"  // fetch the segment and keep it
+	Drop  Verb = "drop"  // no longer needed here
+	Purge Verb = "purge" // removed or taken down: delete it, and never serve it again
+)
+
+// An Order is one thing that an origin tells one peer to do with a segment.
+type Order struct {
+	Seq    uint64    `cbor:"1,keyasint"` // counts the orders to this peer, from 1
+	Peer   peer.ID   `cbor:"2,keyasint"` // who shall do it
+	Verb   Verb      `cbor:"3,keyasint"`
+	Root   cid.Cid   `cbor:"4,keyasint"`
+	Size   int64     `cbor:"5,keyasint,omitempty"` // bytes of ciphertext
+	Label  string    `cbor:"6,keyasint,omitempty"` // of the station: random, it says nothing
+	Issued time.Time `cbor:"7,keyasint"`
+}
+
+// An Outcome is what became of an order.
+type Outcome string
+
+const (
+	Done    Outcome = "done"    // held, dropped or purged
+	Full    Outcome = "full"    // refused: it would exceed the disk that was offered
+	Outside Outcome = "outside" // refused: the contract does not cover it
+	Failed  Outcome = "failed"  // could not be done; the peer tries again
+	Lost    Outcome = "lost"    // was held, and is not any more
+)
+
+// A Receipt is what a peer says, and signs, about an order. A storage peer,
+// which is told by the pinset what to hold, sends receipts with Seq 0 for that.
+type Receipt struct {
+	Seq     uint64    `cbor:"1,keyasint,omitempty"`
+	Verb    Verb      `cbor:"2,keyasint"`
+	Root    cid.Cid   `cbor:"3,keyasint"`
+	Outcome Outcome   `cbor:"4,keyasint"`
+	Reason  string    `cbor:"5,keyasint,omitempty"`
+	At      time.Time `cbor:"6,keyasint"`
+}
+
+// A Report is how a peer is. It is the peer's own word.
+type Report struct {
+	Contract contract.Contract `cbor:"1,keyasint"`
+	Addrs    []string          `cbor:"2,keyasint,omitempty"` // multiaddrs where it can be dialled
+	Held     int64             `cbor:"3,keyasint"`           // segments
+	Used     int64             `cbor:"4,keyasint"`           // bytes on its disk
+	Free     int64             `cbor:"5,keyasint"`           // bytes that it could still take
+	Served   int64             `cbor:"6,keyasint"`           // bytes sent since it began
+	Paused   time.Time         `cbor:"7,keyasint,omitempty"` // absent by announcement until then
+	Leaving  bool              `cbor:"8,keyasint,omitempty"` // asks to be drained
+	Appeal   string            `cbor:"9,keyasint,omitempty"` // against its standing, in the host's words
+	Version  string            `cbor:"10,keyasint,omitempty"`
+}
+
+// Kinds under which orders and receipts are signed.
+const (
+	OrderKind   = "order"
+	ReceiptKind = "receipt"
+)
