@@ -27,6 +27,8 @@ func (c Config) Check() error {
 	c.checkPublic(fault)
 	c.checkLocal(fault)
 	c.checkRest(fault)
+	c.checkRole(fault)
+	c.checkReplica(fault)
 	for _, l := range c.limits() {
 		if l.value < l.least || l.value > l.most {
 			fault(l.key, "%s is not between %s and %s", l.show(l.value), l.show(l.least), l.show(l.most))
@@ -110,16 +112,20 @@ func (c Config) checkRest(fault faultFunc) {
 	if len(c.Node.Listen) == 0 {
 		fault("node.listen", "name at least one address, like \"/ip4/127.0.0.1/tcp/0\"")
 	}
-	for _, a := range c.Node.Listen {
-		if !strings.HasPrefix(a, "/") {
-			fault("node.listen", "%.80q is not a multiaddress like \"/ip4/127.0.0.1/tcp/4001\"", a)
+	for _, l := range []struct {
+		key   string
+		addrs []string
+	}{{"node.listen", c.Node.Listen}, {"node.announce", c.Node.Announce}, {"node.relays", c.Node.Relays}} {
+		for _, a := range l.addrs {
+			if !strings.HasPrefix(a, "/") {
+				fault(l.key, "%.80q is not a multiaddress like \"/ip4/127.0.0.1/tcp/4001\"", a)
+			}
 		}
 	}
-	switch k := c.Keyring; {
-	case k.PassphraseFile == "" && k.IdentityFile == "":
-		fault("keyring.identity_file", "set it, or keyring.passphrase_file: without one the keyring cannot be opened; musen init makes one")
-	case k.PassphraseFile != "" && k.IdentityFile != "":
-		fault("keyring.identity_file", "set it or keyring.passphrase_file, not both")
+	for _, a := range c.Node.Relays {
+		if !strings.Contains(a, "/p2p/") {
+			fault("node.relays", "%.80q does not end with the peer ID, like /p2p/12D3KooW…", a)
+		}
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		fault("log.level", "%.40q is not debug, info, warn or error", c.Log.Level)
@@ -130,6 +136,57 @@ func (c Config) checkRest(fault faultFunc) {
 	if u, h := c.Public.MaxURL, c.Public.MaxHeaderBytes; u > h {
 		fault("public.max_url", "%s is more than public.max_header_bytes, %s", u, h)
 	}
+}
+
+// checkRole is about what only homes of some roles have.
+func (c Config) checkRole(fault faultFunc) {
+	k := c.Keyring
+	switch {
+	case !slices.Contains(Roles(), c.Role):
+		fault("role", "%.40q is not origin, storage or replica", c.Role)
+	case c.Role != RoleOrigin && (k.PassphraseFile != "" || k.IdentityFile != ""):
+		fault("role", "a %s has no keys: leave [keyring] empty", c.Role)
+	case c.Role != RoleOrigin:
+	case k.PassphraseFile == "" && k.IdentityFile == "":
+		fault("keyring.identity_file", "set it, or keyring.passphrase_file: without one the keyring cannot be opened; musen init makes one")
+	case k.PassphraseFile != "" && k.IdentityFile != "":
+		fault("keyring.identity_file", "set it or keyring.passphrase_file, not both")
+	}
+	if !isWord(c.Pin.Site) {
+		fault("pin.site", "%.80q is not a word of at most %d letters, digits, dots and dashes", c.Pin.Site, maxWord)
+	}
+}
+
+// checkReplica is about the listeners of a home without keys.
+func (c Config) checkReplica(fault faultFunc) {
+	r := c.Replica
+	if (r.TLSCert == "") != (r.TLSKey == "") {
+		fault("replica.tls_cert", "set it together with replica.tls_key, or neither")
+	}
+	if n := len(r.Socket); n == 0 || n > maxSocketPath {
+		fault("replica.socket", "its path of %d bytes is not between 1 and the %d that a socket may have: set another one, like \"/run/musen/host.sock\"", n, maxSocketPath)
+	}
+	if r.Address == "" {
+		return
+	}
+	loopback, err := isLoopback(r.Address)
+	switch {
+	case err != nil:
+		fault("replica.address", "%w", err)
+	case !loopback && r.TLSCert == "":
+		fault("replica.address", "others can reach %q: set replica.tls_cert and replica.tls_key, or listen on 127.0.0.1 behind a proxy that ends TLS", r.Address)
+	}
+}
+
+// maxWord is how long the name of a site may be, in bytes.
+const maxWord = 64
+
+// isWord reports whether s is empty, or a short name that is safe to print and
+// to compare.
+func isWord(s string) bool {
+	return len(s) <= maxWord && strings.IndexFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r))
+	}) < 0
 }
 
 // A limit bounds one number.
@@ -164,6 +221,11 @@ func (c Config) limits() []limit {
 		size("node.storage_max", c.Node.StorageMax, 0, 1<<60),
 		size("node.block_cache", c.Node.BlockCache, 0, 1<<40),
 		span("node.fetch_timeout", c.Node.FetchTimeout, 100*time.Millisecond, 5*time.Minute),
+		span("pin.ping_interval", c.Pin.PingInterval, 100*time.Millisecond, 5*time.Minute),
+		span("pin.reconcile_interval", c.Pin.ReconcileInterval, 100*time.Millisecond, time.Hour),
+		span("pin.audit_cycle", c.Pin.AuditCycle, time.Second, 30*day),
+		span("pin.audit_deadline", c.Pin.AuditDeadline, 100*time.Millisecond, 5*time.Minute),
+		size("pin.scrub_rate", c.Pin.ScrubRate, 4<<10, 1<<40),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),
 		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
 	}

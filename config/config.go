@@ -18,6 +18,10 @@ import (
 // Paths that are not absolute are relative to the home folder. Sizes are
 // written like "32MiB" or "500MB", times like "5m" or "1h30m".
 type Config struct {
+	// What this home is: origin, which holds keys and the catalogue; storage,
+	// an operator's node that pins ciphertext; or replica, a community host. It
+	// is chosen when the home is made.
+	Role string `koanf:"role"`
 	// How long streams and adds may take to finish after the node was told to
 	// stop. What is not done by then is cut.
 	ShutdownTimeout time.Duration `koanf:"shutdown_timeout"`
@@ -34,6 +38,10 @@ type Config struct {
 	Metrics Metrics `koanf:"metrics"`
 	// The IPFS node.
 	Node Node `koanf:"node"`
+	// Copies on other peers, and how they are checked.
+	Pin Pin `koanf:"pin"`
+	// What a storage or replica home has besides. An origin ignores it.
+	Replica Replica `koanf:"replica"`
 	// The keys at rest.
 	Keyring Keyring `koanf:"keyring"`
 	// Who may do what, and for how long a credential lasts.
@@ -98,6 +106,16 @@ type Node struct {
 	// Multiaddresses to listen on for IPFS peers. Only enrolled peers are
 	// admitted.
 	Listen []string `koanf:"listen"`
+	// Multiaddresses that peers are told instead of those that the node finds
+	// by itself, like "/ip4/203.0.113.5/udp/4001/quic-v1". Empty: its own.
+	Announce []string `koanf:"announce"`
+	// Whether enrolled peers behind a home router may be reached through this
+	// node.
+	Relay bool `koanf:"relay"`
+	// Multiaddresses, peer ID included, of the nodes through which this one is
+	// reached when it is behind a home router. Empty: the origin that a replica
+	// has joined.
+	Relays []string `koanf:"relays"`
 	// The most disk that blocks may take. "0B": what the disk has.
 	StorageMax Size `koanf:"storage_max"`
 	// Memory for blocks that are read often. "0B": none.
@@ -106,7 +124,40 @@ type Node struct {
 	FetchTimeout time.Duration `koanf:"fetch_timeout"`
 }
 
-// Keyring is the section [keyring]. Exactly one of the two must be set.
+// Pin is the section [pin].
+type Pin struct {
+	// Where this machine is: peers of the same site may fail together. It is
+	// the operator's word, like "attic" or "fra1".
+	Site string `koanf:"site"`
+	// How often trusted peers tell each other that they are alive. One that was
+	// silent for twice as long counts as gone.
+	PingInterval time.Duration `koanf:"ping_interval"`
+	// How often the origin compares all that is wanted with all that is held.
+	ReconcileInterval time.Duration `koanf:"reconcile_interval"`
+	// The time in which each copy is challenged once to prove itself.
+	AuditCycle time.Duration `koanf:"audit_cycle"`
+	// How long a peer may take to answer one batch of challenges.
+	AuditDeadline time.Duration `koanf:"audit_deadline"`
+	// How many bytes per second the check of this machine's own blocks may read.
+	ScrubRate Size `koanf:"scrub_rate"`
+}
+
+// Replica is the section [replica].
+type Replica struct {
+	// Host and port of a listener that serves ciphertext over HTTP. One that
+	// others can reach needs tls_cert and tls_key. Empty: off.
+	Address string `koanf:"address"`
+	// File of the TLS certificate chain, PEM.
+	TLSCert string `koanf:"tls_cert" file:"path"`
+	// File of the private key of the certificate, PEM.
+	TLSKey string `koanf:"tls_key" file:"secret"`
+	// Unix socket that the replica commands talk to. Who can open it is the
+	// host.
+	Socket string `koanf:"socket" file:"path"`
+}
+
+// Keyring is the section [keyring]. An origin sets exactly one of the two, any
+// other role none.
 type Keyring struct {
 	// File whose first line is the passphrase of the keyring, mode 0600.
 	PassphraseFile string `koanf:"passphrase_file" file:"secret"`
@@ -132,10 +183,21 @@ type Log struct {
 	Format string `koanf:"format"`
 }
 
+// Roles are what a home can be.
+func Roles() []string { return []string{RoleOrigin, RoleStorage, RoleReplica} }
+
+// The roles.
+const (
+	RoleOrigin  = "origin"
+	RoleStorage = "storage"
+	RoleReplica = "replica"
+)
+
 // Default is the configuration where nothing was set. It lacks what unlocks
 // the keyring, so it does not pass Check.
 func Default() Config {
 	return Config{
+		Role:            RoleOrigin,
 		ShutdownTimeout: 8 * time.Second,
 		RecheckInterval: 2 * time.Second,
 		Public: Public{
@@ -154,7 +216,15 @@ func Default() Config {
 			BlockCache:   32 << 20,
 			FetchTimeout: 20 * time.Second,
 		},
-		Policy: Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
-		Log:    Log{Level: "info", Format: "text"},
+		Pin: Pin{
+			PingInterval:      5 * time.Second,
+			ReconcileInterval: time.Minute,
+			AuditCycle:        12 * time.Hour,
+			AuditDeadline:     10 * time.Second,
+			ScrubRate:         8 << 20,
+		},
+		Replica: Replica{Socket: "host.sock"},
+		Policy:  Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
+		Log:     Log{Level: "info", Format: "text"},
 	}
 }

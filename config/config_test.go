@@ -54,6 +54,7 @@ func TestDefaults(t *testing.T) {
 	c := mustLoad(t, write(t, identity))
 	want := Default()
 	want.Admin.Socket = "/home/dj/musen/admin.sock"
+	want.Replica.Socket = "/home/dj/musen/host.sock"
 	want.Keyring.IdentityFile = "/home/dj/musen/id"
 	c.origins = nil
 	if !reflect.DeepEqual(c, want) {
@@ -135,6 +136,8 @@ func TestWrongTypes(t *testing.T) {
 		"[public]\nmax_streams = \"many\"":             {"public.max_streams", "whole number", "many"},
 		"[public]\nmax_streams = 1.5":                  {"public.max_streams", "whole number", "1.5"},
 		"[public]\nmax_streams = true":                 {"public.max_streams", "whole number", "true"},
+		"[node]\nrelay = 1":                            {"node.relay", "true or false", "1"},
+		"[node]\nrelay = \"yes\"":                      {"node.relay", "true or false", "yes"},
 		"[public]\nidle_timeout = 60":                  {"public.idle_timeout", `a time like "5m"`, "60"},
 		"[public]\nidle_timeout = \"soon\"":            {"public.idle_timeout", "soon"},
 		"[admin]\nmax_segment = 4096":                  {"admin.max_segment", `a size like "32MiB"`},
@@ -199,6 +202,20 @@ func TestUnsafeValues(t *testing.T) {
 		"[log]\nformat = \"xml\"":                                {"log.format", "xml"},
 		"shutdown_timeout = \"1h\"":                              {"shutdown_timeout", "30s"}, // H74
 		"recheck_interval = \"1h\"":                              {"recheck_interval", "1m"},
+		"role = \"edge\"":                                        {"role", "edge", "replica"},
+		"role = \"replica\"":                                     {"role", "no keys"}, // the test names an identity file
+		"[node]\nannounce = [\"radio.example\"]":                 {"node.announce", "multiaddress"},
+		"[node]\nrelays = [\"/ip4/192.0.2.1/tcp/4001\"]":         {"node.relays", "peer ID"},
+		"[pin]\nsite = \"my attic\"":                             {"pin.site", "my attic"},
+		"[pin]\nping_interval = \"1ms\"":                         {"pin.ping_interval", "100ms"},
+		"[pin]\nreconcile_interval = \"2h\"":                     {"pin.reconcile_interval", "1h"},
+		"[pin]\naudit_cycle = \"0s\"":                            {"pin.audit_cycle"},
+		"[pin]\naudit_deadline = \"1h\"":                         {"pin.audit_deadline"},
+		"[pin]\nscrub_rate = \"0B\"":                             {"pin.scrub_rate", "4KiB"},
+		"[replica]\naddress = \"0.0.0.0:443\"":                   {"replica.address", "replica.tls_cert"},
+		"[replica]\naddress = \"127.0.0.1\"":                     {"replica.address"},
+		"[replica]\ntls_cert = \"c\"":                            {"replica.tls_cert", "replica.tls_key"},
+		"[replica]\nsocket = \"\"":                               {"replica.socket"},
 	} {
 		t.Run(text, func(t *testing.T) {
 			src := write(t, text)
@@ -222,6 +239,20 @@ func TestSafeValues(t *testing.T) {
 		if c.Public.TLSKey != "" && c.Public.TLSKey != "/home/dj/musen/k" {
 			t.Errorf("tls_key = %q", c.Public.TLSKey)
 		}
+	}
+}
+
+// A home without keys names none, and says what it is.
+func TestRoles(t *testing.T) {
+	for _, role := range []string{RoleStorage, RoleReplica} {
+		src := write(t, "role = \""+role+"\"\n[node]\nrelay = true\nrelays = [\"/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW\"]\n[replica]\naddress = \"0.0.0.0:443\"\ntls_cert = \"c\"\ntls_key = \"k\"\n[pin]\nsite = \"fra-1.b\"\n")
+		src.Env = []string{"MUSEN_NODE_RELAY=false"}
+		c := mustLoad(t, src)
+		if c.Role != role || c.Node.Relay || c.Replica.TLSKey != "/home/dj/musen/k" || c.Pin.Site != "fra-1.b" {
+			t.Errorf("got %+v", c)
+		}
+		src.Env = []string{"MUSEN_NODE_RELAY=1"}
+		refused(t, src, "MUSEN_NODE_RELAY", "true or false")
 	}
 }
 

@@ -78,6 +78,8 @@ func (s setting) set(v any) error {
 		}
 		*p = int(n)
 		return nil
+	case *bool:
+		return assign(p, v, "true or false")
 	case *time.Duration:
 		return parsed(p, v, "a time like \"5m\"", time.ParseDuration)
 	case *Size:
@@ -103,6 +105,12 @@ func (s setting) setText(text string) error {
 			return fmt.Errorf("want a whole number, not %s", describe(text))
 		}
 		return s.set(n)
+	case bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil || text != strconv.FormatBool(b) {
+			return fmt.Errorf("want true or false, not %s", describe(text))
+		}
+		return s.set(b)
 	case []string, []netip.Prefix:
 		members := []any{}
 		for m := range strings.SplitSeq(text, ",") {
@@ -190,6 +198,8 @@ func (s setting) text() string {
 	switch v := s.value.Interface().(type) {
 	case int:
 		return strconv.Itoa(v)
+	case bool:
+		return strconv.FormatBool(v)
 	case []string:
 		return tomlList(v)
 	case []netip.Prefix:
