@@ -6,10 +6,13 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -47,32 +50,54 @@ func Marshal(v any) ([]byte, error) {
 	return mode.Marshal(v)
 }
 
-// Unmarshal decodes the whole of b into v. It returns ErrMalformed for anything
-// that Marshal of such a message would not give, unknown fields included.
+// Unmarshal decodes the whole of b into what v points to; nothing that was
+// there before stays. It returns ErrMalformed for anything that Marshal of such
+// a message would not give, unknown fields and other spellings of the same
+// message included, and then leaves v alone.
 func Unmarshal(b []byte, v any) error {
+	to := reflect.ValueOf(v)
+	if to.Kind() != reflect.Pointer || to.IsNil() {
+		return fmt.Errorf("decode a message into a %T: not a pointer", v)
+	}
 	mode, err := decoding().DecMode()
 	if err != nil {
 		return err
 	}
-	if err := mode.Unmarshal(b, v); err != nil {
+	fresh := reflect.New(to.Type().Elem())
+	if err := mode.Unmarshal(b, fresh.Interface()); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
+	again, err := Marshal(fresh.Interface())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if !bytes.Equal(again, b) {
+		return fmt.Errorf("%w: not in the one spelling that it has", ErrMalformed)
+	}
+	to.Elem().Set(fresh.Elem())
 	return nil
 }
 
-// Write sends one message.
+// Write sends one message, in one call of w.Write.
 func Write(w io.Writer, v any) error {
 	b, err := Marshal(v)
 	if err != nil {
 		return err
+	}
+	if int64(len(b)) > math.MaxUint32 {
+		return fmt.Errorf("%w: %d bytes", ErrTooLong, len(b))
 	}
 	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b)))
 	_, err = w.Write(append(frame, b...))
 	return err
 }
 
+// firstRead is how much memory a frame gets before any of it has arrived.
+const firstRead = 16 << 10
+
 // Read takes one message of at most max bytes. It returns io.EOF only where a
-// frame would begin.
+// frame would begin. Its memory grows with what arrives, not with the length
+// that the frame claims.
 func Read(r io.Reader, max int, v any) error {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -82,14 +107,14 @@ func Read(r io.Reader, max int, v any) error {
 	if int64(n) > int64(max) {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, n, max)
 	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(r, b); err != nil {
-		if err == io.EOF {
+	b := bytes.NewBuffer(make([]byte, 0, min(int64(n)+bytes.MinRead, firstRead)))
+	if _, err := io.CopyN(b, r, int64(n)); err != nil {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return err
 	}
-	return Unmarshal(b, v)
+	return Unmarshal(b.Bytes(), v)
 }
 
 // An Envelope is a message and the signature of the peer that made it.
