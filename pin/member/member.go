@@ -2,16 +2,45 @@
 // offers, the invitations by which they come in, and the roster that an origin
 // signs. A peer that is not on the roster is not spoken to.
 //
+// The origin keeps a Ledger, every other peer a Book with the newest roster that
+// it was given. Both feed a Gate, which says whose connections are taken. An
+// invitation carries the private key of a one-time identity: the Gate admits
+// that identity for the enrolment protocol alone, so that somebody without an
+// invitation cannot even finish a handshake.
+//
 // It does not know which blocks a peer holds, what they are worth, or how the
 // connections are made.
 package member
 
 import (
+	"errors"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/musenai/musen/pin/contract"
+)
+
+var (
+	// ErrInvite says that a string is no invitation, or not one that this origin
+	// knows (any more).
+	ErrInvite = errors.New("not a valid invite")
+	// ErrExpired says that an invitation came too late.
+	ErrExpired = errors.New("invite expired")
+	// ErrUsed says that somebody else came in by the invitation.
+	ErrUsed = errors.New("invite already used")
+	// ErrUnknown says that there is no such peer, or no such open invitation.
+	ErrUnknown = errors.New("not in the ledger")
+	// ErrTaken says that a name is another peer's, or promised to one.
+	ErrTaken = errors.New("name is taken")
+	// ErrInvalid says that what was given about a peer cannot be right.
+	ErrInvalid = errors.New("not valid")
+	// ErrFull says that no further peer or invitation can be kept.
+	ErrFull = errors.New("ledger is full")
+	// ErrRoster says that a roster is not the one to follow: of another realm,
+	// of another signer, or older than what is known.
+	ErrRoster = errors.New("not a roster to follow")
 )
 
 // A Role is what a peer may do.
@@ -27,7 +56,8 @@ const (
 // Trusted reports whether peers of the role may change the pinset.
 func (r Role) Trusted() bool { return r == Origin || r == Storage }
 
-// A Peer is one line of the roster.
+// A Peer is one line of the roster. In rosters that are sent, Contract is left
+// out: it is between the host and the origin.
 type Peer struct {
 	ID       peer.ID           `cbor:"1,keyasint"`
 	Role     Role              `cbor:"2,keyasint"`
@@ -46,6 +76,18 @@ type Roster struct {
 	Seq    uint64    `cbor:"2,keyasint"` // a higher one replaces a lower one
 	Issued time.Time `cbor:"3,keyasint"`
 	Peers  []Peer    `cbor:"4,keyasint"`
+}
+
+// AddrInfo returns where the peer can be dialled. Addresses that cannot be read
+// are left out.
+func (p Peer) AddrInfo() peer.AddrInfo {
+	info := peer.AddrInfo{ID: p.ID}
+	for _, s := range p.Addrs {
+		if a, err := ma.NewMultiaddr(s); err == nil {
+			info.Addrs = append(info.Addrs, a)
+		}
+	}
+	return info
 }
 
 // RosterKind is the kind under which an origin signs a Roster.

@@ -1,0 +1,129 @@
+package member
+
+import (
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+)
+
+// A Gate says whose connections are taken: those of the peers on the roster
+// and, at an origin, of the one-time identities of open invitations. The zero
+// Gate admits nobody. It is safe for concurrent use.
+type Gate struct {
+	now func() time.Time // nil where nothing expires
+
+	mu     sync.RWMutex
+	always map[peer.ID]Role
+	roles  map[peer.ID]Role
+	once   map[peer.ID]time.Time // until when a one-time identity is let in
+	signal chan struct{}         // closed at the next change; nil: nobody waits
+}
+
+// NewGate returns a gate that always admits the origins given, whatever roster
+// it is set to.
+func NewGate(origins ...peer.ID) *Gate {
+	g := &Gate{always: map[peer.ID]Role{}}
+	for _, id := range origins {
+		g.always[id] = Origin
+	}
+	return g
+}
+
+// Admits reports whether connections with p may be made.
+func (g *Gate) Admits(p peer.ID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	_, ok := g.role(p)
+	return ok || g.invited(p)
+}
+
+// Role returns what p may do. Somebody who was invited and has not enrolled has
+// no role yet, although Admits lets it in.
+func (g *Gate) Role(p peer.ID) (Role, bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.role(p)
+}
+
+func (g *Gate) role(p peer.ID) (Role, bool) {
+	if r, ok := g.roles[p]; ok {
+		return r, true
+	}
+	r, ok := g.always[p]
+	return r, ok
+}
+
+func (g *Gate) invited(p peer.ID) bool {
+	until, ok := g.once[p]
+	return ok && g.now().Before(until)
+}
+
+// Set admits the peers of a roster, and none of an earlier one.
+func (g *Gate) Set(r Roster) {
+	roles := make(map[peer.ID]Role, len(r.Peers))
+	for _, p := range r.Peers {
+		roles[p.ID] = p.Role
+	}
+	g.change(func() { g.roles = roles })
+}
+
+func (g *Gate) change(do func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	do()
+	if g.signal != nil {
+		close(g.signal)
+		g.signal = nil
+	}
+}
+
+// changed is closed at the next change.
+func (g *Gate) changed() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.signal == nil {
+		g.signal = make(chan struct{})
+	}
+	return g.signal
+}
+
+// Guard closes the connections of peers that the gate no longer admits, as soon
+// as it changes: a gate alone is asked only when a connection is made. It ends
+// with stop, which waits for it.
+func (g *Gate) Guard(h host.Host) (stop func()) {
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			changed := g.changed()
+			g.sweep(h.Network())
+			select {
+			case <-changed:
+			case <-quit:
+				return
+			}
+		}
+	})
+	return sync.OnceFunc(func() { close(quit); done.Wait() })
+}
+
+// sweep closes the connections of those who are not admitted.
+func (g *Gate) sweep(n network.Network) {
+	for _, p := range n.Peers() {
+		if !g.Admits(p) {
+			_ = n.ClosePeer(p) // it is gone already, or goes
+		}
+	}
+}
+
+// Restrict makes a host speak Protocol alone with those who were invited and
+// have not enrolled, whoever opens the stream, and protocols whose names begin
+// with one of trusted with origins and storage peers alone. The host is made
+// with the manager that it returns, which owns rm.
+func (g *Gate) Restrict(rm network.ResourceManager, trusted ...protocol.ID) network.ResourceManager {
+	return &restricted{ResourceManager: rm, gate: g, trusted: trusted}
+}
