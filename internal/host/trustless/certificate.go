@@ -1,0 +1,95 @@
+package trustless
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificateCheck is how often the files of a certificate are looked at.
+const certificateCheck = 10 * time.Second
+
+// A certificate is a TLS certificate in two files that may be replaced while
+// the host runs.
+type certificate struct {
+	certFile, keyFile string
+	now               func() time.Time
+
+	mu      sync.Mutex
+	pair    *tls.Certificate
+	stamp   [2]fileStamp // of the files that pair was read from
+	checked time.Time
+}
+
+// A fileStamp tells a file from the one that replaced it.
+type fileStamp struct {
+	modified time.Time
+	size     int64
+}
+
+func loadCertificate(certFile, keyFile string, now func() time.Time) (*certificate, error) {
+	if certFile == "" || keyFile == "" {
+		return nil, errors.New("load the TLS certificate: a certificate needs its key, and a key its certificate")
+	}
+	c := &certificate{certFile: certFile, keyFile: keyFile, now: now}
+	return c, c.reload()
+}
+
+// config is TLS 1.2 with authenticated encryption only, or newer.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get(), nil },
+		NextProtos:     []string{"h2", "http/1.1"},
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305,
+		},
+	}
+}
+
+// reload reads the files, and keeps what it had when they cannot be used.
+func (c *certificate) reload() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read()
+}
+
+func (c *certificate) read() error {
+	stamp := c.stamps()
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("load the TLS certificate: %w", err)
+	}
+	c.pair, c.stamp = &pair, stamp
+	return nil
+}
+
+// get returns the certificate for a handshake, from the files as they are now
+// or were a few seconds ago.
+func (c *certificate) get() *tls.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := c.now(); now.Sub(c.checked) >= certificateCheck {
+		c.checked = now
+		if c.stamps() != c.stamp {
+			// One file may be replaced before the other: the pair that
+			// works stays until both are.
+			_ = c.read()
+		}
+	}
+	return c.pair
+}
+
+func (c *certificate) stamps() (s [2]fileStamp) {
+	for i, name := range []string{c.certFile, c.keyFile} {
+		if info, err := os.Stat(name); err == nil {
+			s[i] = fileStamp{info.ModTime(), info.Size()}
+		}
+	}
+	return s
+}
