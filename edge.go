@@ -91,9 +91,9 @@ func NewEdge(o EdgeOptions) (*Edge, error) {
 // Open answers whether the bearer of g may do a with the segment that c names
 // in any of its spellings, and opens it. A grant that does not cover the
 // segment gets ErrNotFound, exactly as an unknown CID does; one that does may
-// get ErrGone or ErrTakenDown. No key is released before the decision. An
-// ErrNotFound costs one decision and one look-up in the directory, whether or
-// not the segment is there: its time does not tell.
+// get ErrGone, ErrExpired or ErrTakenDown. No key is released before the
+// decision. An ErrNotFound costs one decision and one look-up in the directory,
+// whether or not the segment is there: its time does not tell.
 func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.Cid) (*Stream, error) {
 	held, asked, err := e.lookUp(ctx, c.Hash())
 	if errors.Is(err, ErrNotFound) {
@@ -138,7 +138,7 @@ func resource(station Station, s Segment) policy.Resource {
 func refusal(d policy.Decision, s Segment) error {
 	switch {
 	case !d.Allowed() && d.Reason() == policy.ReasonExpired:
-		return ErrGone
+		return ErrExpired
 	case !d.Allowed():
 		return ErrNotFound
 	}

@@ -65,7 +65,7 @@ func wantErr(t testing.TB, err, want error) {
 
 func station(t testing.TB, o *musen.Origin, name string) musen.Station {
 	t.Helper()
-	s, err := o.CreateStation(t.Context(), name, "", true)
+	s, err := o.CreateStation(t.Context(), musen.Station{Name: name, Downloads: true})
 	must(t, err)
 	return s
 }

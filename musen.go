@@ -23,8 +23,11 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists says that a station of that name is there already.
 	ErrExists = errors.New("exists already")
-	// ErrGone says that the segment was removed and its key destroyed.
+	// ErrGone says that the segment cannot be heard any more: it was removed
+	// and its key destroyed, or it has expired.
 	ErrGone = errors.New("removed")
+	// ErrExpired is the ErrGone of a segment whose time is over.
+	ErrExpired error = expired{}
 	// ErrTakenDown says that the segment was refused by a takedown.
 	ErrTakenDown = errors.New("taken down")
 	// ErrUnavailable says that the segment exists but its blocks or its key
@@ -44,9 +47,11 @@ type Station struct {
 	ID          string // 128 random bits in lower-case base32, never reused
 	Name        string // unique, chosen by the operator, see CheckStationName
 	Description string
+	Label       string // 16 random characters that name the station to peers, see CheckLabel
 	Downloads   bool   // whether listeners may save segments as files
 	Epoch       uint64 // +1 ends every link of the station
 	Created     time.Time
+	Replication Replication
 }
 
 // A Segment is one piece of audio of a station. Its public handle is the CID

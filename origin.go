@@ -71,6 +71,7 @@ type Origin struct {
 	Records    Records
 	Blocks     Blocks
 	Keys       KeyMaker
+	Copies     Copies           // nil: no other peer holds any
 	MaxSegment int64            // bytes of audio that one segment may have
 	Rand       io.Reader        // source of ids
 	Now        func() time.Time // clock
@@ -145,6 +146,8 @@ func (o *Origin) add(ctx context.Context, station Station, req AddRequest, audio
 	}
 	if err != nil || s.ID != made.ID {
 		o.undo(ctx, made)
+	} else {
+		o.copies().Keep(s, station)
 	}
 	return s, s.ID != made.ID, err
 }
@@ -172,6 +175,7 @@ func (o *Origin) commit(ctx context.Context, s Segment, fingerprint []byte, inne
 		return s, fmt.Errorf("%w: the same audio was there and has just been removed: add it again", ErrUnavailable)
 	}
 	if err == nil {
+		o.copies().Drop(there.CID)
 		if err := o.Blocks.Remove(ctx, there.CID); err != nil { // its tombstone tells Recover of the pin
 			o.Log.Warn("unpin a damaged segment", "cid", there.CID.String(), "err", err)
 		}
@@ -277,9 +281,11 @@ func (o *Origin) Remove(ctx context.Context, c cid.Cid) error {
 	switch {
 	case err != nil:
 	case s.State == Removed:
+		o.copies().Drop(s.CID)
 		err = errors.Join(ErrGone, o.Blocks.Remove(ctx, s.CID))
 	default:
 		if err = o.Records.Remove(ctx, s.ID); err == nil {
+			o.copies().Drop(s.CID)
 			err = o.Blocks.Remove(ctx, s.CID)
 		}
 	}
@@ -289,27 +295,38 @@ func (o *Origin) Remove(ctx context.Context, c cid.Cid) error {
 	return nil
 }
 
-// CreateStation makes a station and its key, durably.
-func (o *Origin) CreateStation(ctx context.Context, name, description string, downloads bool) (Station, error) {
-	if err := CheckStationName(name); err != nil {
+// CreateStation makes a station, with the name, description, downloads and
+// replication of s, and its key, durably. The zero Replication stands for
+// NoReplication.
+func (o *Origin) CreateStation(ctx context.Context, s Station) (Station, error) {
+	if s.Replication == (Replication{}) {
+		s.Replication = NoReplication()
+	}
+	if err := CheckStationName(s.Name); err != nil {
 		return Station{}, err
 	}
-	if _, err := o.Records.Station(ctx, name); err == nil {
-		return Station{}, fmt.Errorf("create station %q: %w", name, ErrExists)
+	if err := s.Replication.Check(); err != nil {
+		return Station{}, fmt.Errorf("create station %q: %w", s.Name, err)
 	}
-	id, err := newID(o.Rand)
+	if _, err := o.Records.Station(ctx, s.Name); err == nil {
+		return Station{}, fmt.Errorf("create station %q: %w", s.Name, ErrExists)
+	}
+	s.Epoch, s.Created = 1, o.Now()
+	var err error
+	if s.ID, err = newID(o.Rand); err == nil {
+		s.Label, err = newLabel(o.Rand)
+	}
 	if err != nil {
 		return Station{}, err
 	}
-	s := Station{ID: id, Name: name, Description: description, Downloads: downloads, Epoch: 1, Created: o.Now()}
-	if err = o.Keys.AddStation(id); err == nil {
+	if err = o.Keys.AddStation(s.ID); err == nil {
 		err = o.Records.CreateStation(ctx, s)
 		if errors.Is(err, ErrExists) { // after other errors the station may be there and need its key
-			err = errors.Join(err, o.Keys.RemoveStation(id))
+			err = errors.Join(err, o.Keys.RemoveStation(s.ID))
 		}
 	}
 	if err != nil {
-		return Station{}, fmt.Errorf("create station %q: %w", name, err)
+		return Station{}, fmt.Errorf("create station %q: %w", s.Name, err)
 	}
 	return s, nil
 }

@@ -161,20 +161,20 @@ func TestStations(t *testing.T) {
 	h := testnet.New(t)
 	f := &faults{}
 	o := f.put(h.Origin())
-	st, err := o.CreateStation(t.Context(), "jazz", "All night", true)
+	st, err := o.CreateStation(t.Context(), musen.Station{Name: "jazz", Description: "All night", Downloads: true})
 	must(t, err)
 	if kept, err := h.Rows.Station(t.Context(), "jazz"); err != nil || kept != st || st.Epoch != 1 || !musen.IsID(st.ID) {
 		t.Errorf("%+v, kept %+v, %v", st, kept, err)
 	}
-	_, err = o.CreateStation(t.Context(), "jazz", "", false)
+	_, err = o.CreateStation(t.Context(), musen.Station{Name: "jazz"})
 	wantErr(t, err, musen.ErrExists)
-	_, err = o.CreateStation(t.Context(), "No Such Name", "", false)
+	_, err = o.CreateStation(t.Context(), musen.Station{Name: "No Such Name"})
 	wantErr(t, err, musen.ErrInvalid)
 
 	// Without a durable key there is no station, and the name stays free.
 	for _, step := range []string{"AddStation", "CreateStation"} {
 		f.before = steps(step)
-		_, err = o.CreateStation(t.Context(), "blues", "", false)
+		_, err = o.CreateStation(t.Context(), musen.Station{Name: "blues"})
 		wantErr(t, err, errFault)
 		_, err = h.Rows.Station(t.Context(), "blues")
 		wantErr(t, err, musen.ErrNotFound)
@@ -184,7 +184,7 @@ func TestStations(t *testing.T) {
 
 	// One that is there although that seemed to fail has its key.
 	f.after = steps("CreateStation")
-	_, err = o.CreateStation(t.Context(), "folk", "", false)
+	_, err = o.CreateStation(t.Context(), musen.Station{Name: "folk"})
 	wantErr(t, err, errFault)
 	f.after = nil
 	wantAudio(t, h.Edge(t), add(t, o, "folk", wav(1, 1000)).CID, wav(1, 1000))

@@ -120,7 +120,10 @@ func wantErr(t testing.TB, err, want error) {
 }
 
 func newStation(name string) musen.Station {
-	return musen.Station{ID: newID(), Name: name, Description: "about " + name, Epoch: 1, Created: time.UnixMicro(1900000000123456).UTC()}
+	return musen.Station{
+		ID: newID(), Name: name, Description: "about " + name, Label: newID()[:16], Epoch: 1,
+		Created: time.UnixMicro(1900000000123456).UTC(), Replication: musen.Replication{Min: 2, Max: 3, Spread: true, Community: 5},
+	}
 }
 
 func (f *fixture) station(name string) musen.Station {

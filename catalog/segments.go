@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"iter"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
@@ -300,41 +299,4 @@ func bury(ctx context.Context, tx bun.Tx, b box, segment string) error {
 		return err
 	}
 	return destroyKey(ctx, tx, segment)
-}
-
-// HasBlock reports whether the block belongs to a live segment: as its root,
-// a leaf, or a block between them.
-func (c *Catalog) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, error) {
-	var there bool
-	err := c.reads.NewRaw(`SELECT EXISTS (SELECT 1 FROM segments WHERE multihash = ? AND state = ?)
-		OR EXISTS (SELECT 1 FROM blocks JOIN segments ON segments.id = blocks.segment
-			WHERE blocks.multihash = ? AND segments.state = ?)`,
-		[]byte(mh), live, []byte(mh), live).Scan(ctx, &there)
-	return there, c.failed(err, "look up block %s", mh.B58String())
-}
-
-// Roots are the CIDs of all live segments, in no order that means anything.
-// What is added or removed meanwhile may be seen or not. It ends at an error.
-func (c *Catalog) Roots(ctx context.Context) iter.Seq2[cid.Cid, error] {
-	const atOnce = 1000 // short reads: a long one would hold back a wipe
-	return func(yield func(cid.Cid, error) bool) {
-		for last := ""; ; {
-			var rows []segmentRow
-			err := c.reads.NewSelect().Model(&rows).Column("id", "multihash", "codec").
-				Where("state = ? AND id > ?", live, last).Order("id").Limit(atOnce).Scan(ctx)
-			if err != nil {
-				yield(cid.Undef, c.failed(err, "list segments"))
-				return
-			}
-			for _, r := range rows {
-				if !yield(cid.NewCidV1(uint64(r.Codec), r.Multihash), nil) {
-					return
-				}
-				last = r.ID
-			}
-			if len(rows) < atOnce {
-				return
-			}
-		}
-	}
 }

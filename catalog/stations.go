@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"math"
@@ -25,6 +26,11 @@ type stationRow struct {
 	Downloads   bool   `bun:"downloads"`
 	Epoch       int64  `bun:"epoch"`
 	Created     int64  `bun:"created"`
+	Label       string `bun:"label"`
+	MinReplicas int    `bun:"min_replicas"`
+	MaxReplicas int    `bun:"max_replicas"`
+	Spread      bool   `bun:"spread"`
+	Community   int    `bun:"community"`
 }
 
 func (c *Catalog) stationRow(s musen.Station) (r stationRow, err error) {
@@ -34,9 +40,14 @@ func (c *Catalog) stationRow(s musen.Station) (r stationRow, err error) {
 	if !musen.IsID(s.ID) || s.Epoch > math.MaxInt64 {
 		return r, fmt.Errorf("station id %q or epoch %d: %w", s.ID, s.Epoch, musen.ErrInvalid)
 	}
+	if err := errors.Join(s.Replication.Check(), musen.CheckLabel(s.Label)); err != nil {
+		return r, err
+	}
 	r = stationRow{
 		ID: s.ID, NameMAC: c.box.lookup("station name", s.Name),
-		Downloads: s.Downloads, Epoch: int64(s.Epoch), Created: micros(s.Created),
+		Downloads: s.Downloads, Epoch: int64(s.Epoch), Created: micros(s.Created), Label: s.Label,
+		MinReplicas: s.Replication.Min, MaxReplicas: s.Replication.Max,
+		Spread: s.Replication.Spread, Community: s.Replication.Community,
 	}
 	if r.Name, err = c.box.seal(cell{"stations", s.ID, "name"}, s.Name); err == nil {
 		r.Description, err = c.box.seal(cell{"stations", s.ID, "description"}, s.Description)
@@ -48,11 +59,28 @@ func (c *Catalog) openStation(r stationRow) (s musen.Station, err error) {
 	if r.Epoch < 0 {
 		return s, fmt.Errorf("row of station %q: impossible epoch %d", r.ID, r.Epoch)
 	}
-	s = musen.Station{ID: r.ID, Downloads: r.Downloads, Epoch: uint64(r.Epoch), Created: instant(r.Created)}
+	s = musen.Station{
+		ID: r.ID, Label: r.Label, Downloads: r.Downloads, Epoch: uint64(r.Epoch), Created: instant(r.Created),
+		Replication: musen.Replication{Min: r.MinReplicas, Max: r.MaxReplicas, Spread: r.Spread, Community: r.Community},
+	}
+	if s.Label == "" {
+		s.Label = c.label(r.ID)
+	}
+	if err := errors.Join(s.Replication.Check(), musen.CheckLabel(s.Label)); err != nil {
+		return s, damaged(fmt.Errorf("row of station %q: %w", r.ID, err))
+	}
 	if s.Name, err = c.box.open(cell{"stations", r.ID, "name"}, r.Name); err == nil {
 		s.Description, err = c.box.open(cell{"stations", r.ID, "description"}, r.Description)
 	}
 	return s, err
+}
+
+// label is that of a station which was created before stations had one: always
+// the same, and known to nobody without the keyring.
+func (c *Catalog) label(id string) string {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+	sum := c.box.lookup("station label", id)
+	return base32.NewEncoding(alphabet).EncodeToString(sum[:10])
 }
 
 // stationMap holds every station in memory. Only the writer changes it.
@@ -139,10 +167,13 @@ func (c *Catalog) Stations(context.Context) ([]musen.Station, error) {
 	return all, nil
 }
 
-// UpdateStation changes the name, description, downloads and epoch of the
-// station with that id. An epoch never goes back. It returns musen.ErrExists
-// if another station has the name.
+// UpdateStation changes the name, description, downloads, epoch and replication
+// of the station with that id. An epoch never goes back, a label never changes.
+// It returns musen.ErrExists if another station has the name.
 func (c *Catalog) UpdateStation(ctx context.Context, s musen.Station) error {
+	if old, ok := c.stations.byID.Load(s.ID); ok {
+		s.Label = old.(musen.Station).Label
+	}
 	r, err := c.stationRow(s)
 	if err == nil {
 		err = c.writer.write(ctx, change{

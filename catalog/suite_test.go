@@ -23,6 +23,9 @@ type factory func(t testing.TB) (open func(o catalog.Options) *catalog.Catalog)
 func suite(t *testing.T, make factory) {
 	for name, test := range map[string]func(*testing.T, *fixture){
 		"stations":              testStations,
+		"replication":           testReplication,
+		"live segments":         testLive,
+		"owners of blocks":      testSegmentOfBlock,
 		"station refusals":      testStationRefusals,
 		"life of a segment":     testLife,
 		"equal audio":           testEqualAudio,
@@ -107,7 +110,7 @@ func testStationRefusals(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	jazz, blues := f.station("jazz"), f.station("blues")
 	wantErr(t, f.CreateStation(ctx, newStation("jazz")), musen.ErrExists)
-	wantErr(t, f.CreateStation(ctx, musen.Station{ID: jazz.ID, Name: "other"}), musen.ErrExists)
+	wantErr(t, f.CreateStation(ctx, renamed(jazz, "other")), musen.ErrExists)
 	wantErr(t, f.CreateStation(ctx, newStation("Not A Name")), musen.ErrInvalid)
 	wantErr(t, f.CreateStation(ctx, musen.Station{ID: "x", Name: "x"}), musen.ErrInvalid)
 	wantErr(t, f.UpdateStation(ctx, newStation("ghost")), musen.ErrNotFound)
@@ -132,7 +135,7 @@ func testStationRefusals(t *testing.T, f *fixture) {
 	noErr(t, f.RemoveStation(ctx, jazz.ID))
 	wantErr(t, f.RemoveStation(ctx, jazz.ID), musen.ErrNotFound)
 	wantErr(t, f.Begin(ctx, newSegment(jazz.ID, 1, f.clock.Now())), musen.ErrNotFound)
-	wantErr(t, f.CreateStation(ctx, musen.Station{ID: jazz.ID, Name: "again"}), musen.ErrExists)
+	wantErr(t, f.CreateStation(ctx, renamed(jazz, "again")), musen.ErrExists)
 	if got, err := f.Segment(ctx, s.CID.Hash()); err != nil || got.State != musen.Removed {
 		t.Fatalf("the tombstone of a removed station's segment: %+v, %v", got, err)
 	}

@@ -75,7 +75,8 @@ type Receipts interface {
 
 // Origin makes and destroys stations and segments.
 type Origin interface {
-	CreateStation(ctx context.Context, name, description string, downloads bool) (musen.Station, error)
+	// CreateStation fills in what s does not say: id, label, epoch and time.
+	CreateStation(ctx context.Context, s musen.Station) (musen.Station, error)
 	RemoveStation(ctx context.Context, id string) error
 	Add(ctx context.Context, req musen.AddRequest, audio io.Reader) (s musen.Segment, existing bool, err error)
 	Remove(ctx context.Context, c cid.Cid) error

@@ -33,8 +33,9 @@ func (s *Server) createStation(c *gin.Context, _ call) error {
 	if err := checkStation(n.Name, n.Description); err != nil {
 		return err
 	}
-	downloads := n.Downloads == nil || *n.Downloads
-	station, err := s.Origin.CreateStation(c.Request.Context(), n.Name, n.Description, downloads)
+	station, err := s.Origin.CreateStation(c.Request.Context(), musen.Station{
+		Name: n.Name, Description: n.Description, Downloads: n.Downloads == nil || *n.Downloads,
+	})
 	if err != nil {
 		return err
 	}

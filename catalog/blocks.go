@@ -1,0 +1,101 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen"
+)
+
+// HasBlock reports whether the block belongs to a live segment: as its root,
+// a leaf, or a block between them.
+func (c *Catalog) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, error) {
+	var there bool
+	err := c.reads.NewRaw(`SELECT EXISTS (SELECT 1 FROM segments WHERE multihash = ? AND state = ?)
+		OR EXISTS (SELECT 1 FROM blocks JOIN segments ON segments.id = blocks.segment
+			WHERE blocks.multihash = ? AND segments.state = ?)`,
+		[]byte(mh), live, []byte(mh), live).Scan(ctx, &there)
+	return there, c.failed(err, "look up block %s", mh.B58String())
+}
+
+// SegmentOfBlock finds the segment that a block belongs to: as its root, a
+// leaf, or a block between them. Of several it finds a live one if there is.
+// Only ID, Station, CID, SealedSize and State are filled in. Of a segment that
+// was removed the root alone is known; musen.ErrNotFound is what the rest and
+// blocks of nobody get.
+func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (musen.Segment, error) {
+	var rows []segmentRow
+	err := c.reads.NewRaw(`SELECT id, station, state, multihash, codec, sealed_size FROM segments WHERE multihash = ?
+		UNION ALL SELECT s.id, s.station, s.state, s.multihash, s.codec, s.sealed_size
+			FROM blocks AS b JOIN segments AS s ON s.id = b.segment WHERE b.multihash = ?
+		ORDER BY state LIMIT 1`, // live is the least: what is pending has no multihash and no blocks
+		[]byte(mh), []byte(mh)).Scan(ctx, &rows)
+	if err == nil && len(rows) == 0 {
+		err = musen.ErrNotFound
+	}
+	var s musen.Segment
+	if err == nil {
+		s, err = rows[0].brief()
+	}
+	return s, c.failed(err, "look up block %s", mh.B58String())
+}
+
+// brief is what a row tells of a segment without its leaves, texts and key.
+func (r *segmentRow) brief() (musen.Segment, error) {
+	mh, err := multihash.Cast(r.Multihash)
+	switch {
+	case err != nil:
+	case r.State < live || r.State > live+int(musen.TakenDown) || r.Codec < 0 || r.SealedSize <= 0:
+		err = fmt.Errorf("impossible state %d, codec %d or size %d", r.State, r.Codec, r.SealedSize)
+	default:
+		return musen.Segment{
+			ID: r.ID, Station: r.Station, CID: cid.NewCidV1(uint64(r.Codec), mh),
+			SealedSize: r.SealedSize, State: musen.State(r.State - live),
+		}, nil
+	}
+	return musen.Segment{}, damaged(fmt.Errorf("row of segment %q: %w", r.ID, err))
+}
+
+// Roots are the CIDs of all live segments, in no order that means anything.
+// What is added or removed meanwhile may be seen or not. It ends at an error.
+func (c *Catalog) Roots(ctx context.Context) iter.Seq2[cid.Cid, error] {
+	return func(yield func(cid.Cid, error) bool) {
+		for s, err := range c.Live(ctx) {
+			if !yield(s.CID, err) {
+				return
+			}
+		}
+	}
+}
+
+// Live are all live segments, as Roots gives their CIDs; of each only ID,
+// Station, CID, SealedSize and State are filled in, at the cost of a short read
+// for every thousand.
+func (c *Catalog) Live(ctx context.Context) iter.Seq2[musen.Segment, error] {
+	const atOnce = 1000 // short reads: a long one would hold back a wipe
+	return func(yield func(musen.Segment, error) bool) {
+		for last := ""; ; {
+			var rows []segmentRow
+			err := c.reads.NewSelect().Model(&rows).Column("id", "station", "state", "multihash", "codec", "sealed_size").
+				Where("state = ? AND id > ?", live, last).Order("id").Limit(atOnce).Scan(ctx)
+			if err != nil {
+				yield(musen.Segment{}, c.failed(err, "list segments"))
+				return
+			}
+			for i := range rows {
+				s, err := rows[i].brief()
+				if !yield(s, c.failed(err, "list segments")) || err != nil {
+					return
+				}
+				last = rows[i].ID
+			}
+			if len(rows) < atOnce {
+				return
+			}
+		}
+	}
+}
