@@ -3,7 +3,10 @@ package node
 import (
 	"encoding/base32"
 	"io"
+	"iter"
+	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/ipfs/go-cid"
@@ -107,4 +110,68 @@ func openFile(path string) (fd int, err error) {
 			return fd, err
 		}
 	}
+}
+
+// size is that of a block's file, if there is one.
+func (b blockFiles) size(d digest) (size int64, there bool) {
+	var st syscall.Stat_t
+	for {
+		err := syscall.Stat(b.path(d), &st)
+		if err != syscall.EINTR {
+			return st.Size, err == nil
+		}
+	}
+}
+
+// folder is where the file of a block is.
+func (b blockFiles) folder(d digest) string { return filepath.Dir(b.path(d)) }
+
+// all lists the blocks, in the order of their folders. Those that come or go
+// meanwhile may be missing or in it.
+func (b blockFiles) all() iter.Seq2[digest, error] {
+	return func(yield func(digest, error) bool) {
+		folders, err := os.ReadDir(b.root)
+		if err != nil {
+			yield(digest{}, err)
+			return
+		}
+		for _, folder := range folders {
+			if !folder.IsDir() || strings.HasPrefix(folder.Name(), ".") {
+				continue
+			}
+			names, err := readNames(filepath.Join(b.root, folder.Name()))
+			if err != nil {
+				yield(digest{}, err)
+				return
+			}
+			for _, name := range names {
+				if d, ok := b.digest(name); ok && !yield(d, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// digest is the inverse of path.
+func (b blockFiles) digest(name string) (d digest, ok bool) {
+	key, ok := strings.CutSuffix(name, ".data")
+	if !ok {
+		return d, false
+	}
+	mh, err := b.names.DecodeString(key)
+	if err != nil || len(mh) != 2+len(d) || mh[0] != multihash.SHA2_256 || int(mh[1]) != len(d) {
+		return d, false
+	}
+	copy(d[:], mh[2:])
+	return d, true
+}
+
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
 }

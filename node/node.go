@@ -7,6 +7,10 @@
 // else. It does not know either which pins are wanted; its owner tells it with
 // Pin and Remove.
 //
+// Who may connect, which blocks a peer may have and how fast they go out is
+// asked of its owner too, by the Gate, Serve and Upload of Options. It knows no
+// roles, contracts or orders.
+//
 // With default Options nothing is dialled, nothing is announced, and only
 // loopback is listened on.
 package node
@@ -16,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -24,9 +27,11 @@ import (
 
 	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/boxo/exchange/offline"
+	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/kubo/core"
 	"github.com/ipfs/kubo/core/node/libp2p"
 	"github.com/ipfs/kubo/repo/fsrepo"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/singleflight"
 )
@@ -45,48 +50,9 @@ var (
 	ErrClosed = errors.New("node closed")
 )
 
-const (
-	defaultCacheBytes   = 32 << 20
-	defaultFetchTimeout = 10 * time.Second
-	// closeWait is how long Close waits for calls that are still running, and
-	// then for Kubo.
-	closeWait = 3 * time.Second
-)
-
-// Options say how a Node is opened. Only Dir is needed.
-type Options struct {
-	// Dir is a folder that Init made.
-	Dir string
-	// Listen holds the multiaddrs to listen on; empty: one TCP port of
-	// loopback that the system picks.
-	Listen []string
-	// StorageMax is how many bytes the repo may take, about 4 MiB of which are
-	// its folders; 0: as many as fit.
-	StorageMax int64
-	// CacheBytes bounds the cache of hot blocks; 0: 32 MiB, negative: none.
-	CacheBytes int64
-	// FetchTimeout bounds one fetch of a block from peers; 0: 10 s.
-	FetchTimeout time.Duration
-	// Logger gets the errors of Kubo, with network addresses masked. It is
-	// process-wide: the Node that was opened last decides. nil: none.
-	Logger *slog.Logger
-}
-
-func (o Options) withDefaults() Options {
-	if len(o.Listen) == 0 {
-		o.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
-	}
-	if o.CacheBytes == 0 {
-		o.CacheBytes = defaultCacheBytes
-	}
-	if o.FetchTimeout == 0 {
-		o.FetchTimeout = defaultFetchTimeout
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return o
-}
+// closeWait is how long Close waits for calls that are still running, and then
+// for Kubo.
+const closeWait = 3 * time.Second
 
 // A Node is an open Kubo node. It is safe for concurrent use.
 type Node struct {
@@ -97,6 +63,8 @@ type Node struct {
 	hot     *hotBlocks
 	space   space
 	flight  flight
+	pulls   sharing
+	kept    keptPeers
 	offline blockservice.BlockService
 
 	fetches singleflight.Group
@@ -135,13 +103,14 @@ func open(ctx context.Context, opts Options) (n *Node, err error) {
 	defer func() {
 		if err != nil {
 			n.cancel()
+			n.running.Wait()
 			lock.Close()
 		}
 	}()
 	if n.hot, err = newHotBlocks(opts.CacheBytes); err != nil {
 		return nil, err
 	}
-	if n.kubo, err = startKubo(opts); err != nil {
+	if n.kubo, err = startKubo(n.ctx, opts); err != nil {
 		return nil, err
 	}
 	if err = n.prepare(ctx); err != nil {
@@ -151,9 +120,13 @@ func open(ctx context.Context, opts Options) (n *Node, err error) {
 }
 
 // startKubo opens the repo and starts Kubo on it, with the quiet settings
-// whatever its config file says.
-func startKubo(opts Options) (*core.IpfsNode, error) {
-	if err := registerDatastores(); err != nil {
+// whatever its config file says. ctx ends with the Node.
+func startKubo(ctx context.Context, opts Options) (*core.IpfsNode, error) {
+	if err := registerOnce(); err != nil {
+		return nil, err
+	}
+	hostOptions, err := opts.swarm()
+	if err != nil {
 		return nil, err
 	}
 	r, err := fsrepo.Open(opts.Dir)
@@ -165,14 +138,16 @@ func startKubo(opts Options) (*core.IpfsNode, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	quiet(cfg)
-	cfg.Addresses.Swarm = opts.Listen
+	cfg.Addresses.Swarm, cfg.Addresses.Announce = opts.Listen, opts.Announce
+	cfg.Swarm.Transports.Network.Relay = flag(opts.Relay || len(opts.Relays) > 0)
 	if err := seed(r.Datastore()); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	k, err := core.NewNode(context.Background(), &core.BuildCfg{
 		Online:          true,
 		Permanent:       true,
-		Repo:            r,
+		Repo:            &ownRepo{Repo: r, bitswap: opts.bitswap()},
+		Host:            hostOption(ctx, opts, hostOptions),
 		Routing:         libp2p.NilRouterOption,
 		ShutdownTimeout: closeWait,
 	})
@@ -189,13 +164,22 @@ func startKubo(opts Options) (*core.IpfsNode, error) {
 // prepare does what must be done once Kubo runs.
 func (n *Node) prepare(ctx context.Context) error {
 	n.flight.held = map[digest]int{}
+	n.pulls.enter, n.pulls.runs = n.enter, map[string]*run{}
+	n.kept.peers = map[peer.ID]*keptPeer{}
 	n.offline = blockservice.New(n.kubo.Blockstore, offline.Exchange(n.kubo.Blockstore))
 	// Pins need no fsync each: their owner repeats those that a power cut
 	// takes. The pinner's indexes are flushed by Close and rebuilt without it.
 	if p, ok := n.kubo.Pinning.(interface{ SetAutosync(bool) bool }); ok {
 		p.SetAutosync(false)
 	}
-	return n.measureSpace(ctx)
+	if err := n.openSpace(ctx); err != nil {
+		return err
+	}
+	n.kubo.PeerHost.Network().Notify((*keptEvents)(n))
+	if n.opts.Gate != nil {
+		n.running.Go(n.sweepPeers)
+	}
+	return nil
 }
 
 // enter admits a call: its context ends when the Node is closed, and Close
@@ -222,8 +206,11 @@ func (n *Node) Close() error {
 	}
 	n.closed = true
 	n.opMu.Unlock()
+	n.kubo.PeerHost.Network().StopNotify((*keptEvents)(n))
 	n.cancel()
-	n.waitRunning()
+	if n.waitRunning() {
+		n.closeSpace()
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
@@ -237,14 +224,17 @@ func (n *Node) Close() error {
 	return nil
 }
 
-func (n *Node) waitRunning() {
+// waitRunning tells whether all calls ended in time.
+func (n *Node) waitRunning() bool {
 	done := make(chan struct{})
 	go func() { n.running.Wait(); close(done) }()
 	late := time.NewTimer(closeWait)
 	defer late.Stop()
 	select {
 	case <-done:
+		return true
 	case <-late.C:
+		return false
 	}
 }
 
@@ -268,3 +258,13 @@ func (n *Node) Addrs() []string {
 // Offline serves blocks of this machine alone and checks the hash of each: a
 // rotten block is an error, never wrong bytes. It closes with the Node.
 func (n *Node) Offline() blockservice.BlockService { return n.offline }
+
+// Host is the libp2p host of this node, for other protocols than blocks. It
+// closes with the Node, and what is still open of it then.
+func (n *Node) Host() host.Host { return n.kubo.PeerHost }
+
+// Store is where the node keeps its metadata. Others may keep theirs there
+// too, each under a prefix of its own; no GC touches it. A write is durable
+// once Sync returned, and so is every write before it, pins among them. It
+// closes with the Node.
+func (n *Node) Store() ds.Batching { return n.kubo.Repo.Datastore() }

@@ -55,6 +55,19 @@ func (n *Node) Remove(ctx context.Context, root cid.Cid) error {
 	return nil
 }
 
+// Pinned tells whether root is pinned.
+func (n *Node) Pinned(ctx context.Context, root cid.Cid) (bool, error) {
+	ctx, leave, err := n.enter(ctx)
+	if err == nil {
+		defer leave()
+		var pinned bool
+		if _, pinned, err = n.kubo.Pinning.IsPinnedWithType(ctx, root, pinner.Recursive); err == nil {
+			return pinned, nil
+		}
+	}
+	return false, fmt.Errorf("look up pin %s: %w", root, err)
+}
+
 // Pins lists the roots that are pinned, in no order.
 func (n *Node) Pins(ctx context.Context) iter.Seq2[cid.Cid, error] {
 	return func(yield func(cid.Cid, error) bool) {
@@ -79,7 +92,7 @@ func (n *Node) Pins(ctx context.Context) iter.Seq2[cid.Cid, error] {
 	}
 }
 
-// GC removes the blocks that no pin needs and no Add has in flight, and says
+// GC removes the blocks that no pin needs and no Add or Fetch has in flight, and says
 // how many and how many bytes. Adds go on while it runs. If a block above the
 // leaves of a pinned root cannot be read, nothing is removed.
 func (n *Node) GC(ctx context.Context) (removed int, freed int64, err error) {
@@ -120,8 +133,8 @@ type sweeper struct {
 	freed   int64
 }
 
-// DeleteBlock deletes a block unless an Add put it, or is about to, since the
-// GC began.
+// DeleteBlock deletes a block unless an Add or a Fetch put it, or is about to,
+// since the GC began.
 func (s *sweeper) DeleteBlock(ctx context.Context, c cid.Cid) error {
 	d, ok := digestOf(c)
 	if !ok {
@@ -141,12 +154,13 @@ func (s *sweeper) DeleteBlock(ctx context.Context, c cid.Cid) error {
 		return err
 	}
 	s.node.hot.forget(d)
+	s.node.space.removed(int64(size))
 	s.removed++
 	s.freed += int64(size)
 	return nil
 }
 
-// flight knows the blocks that Adds have written, or are about to, and not
+// flight knows the blocks that Adds and Fetches have written, or are about to, and not
 // pinned yet.
 type flight struct {
 	mu   sync.Mutex

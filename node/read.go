@@ -173,8 +173,8 @@ func (n *Node) verified(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 }
 
 // Heal makes the local copy of a block good: if it is rotten or gone, the
-// block is fetched from peers and, once its hash was checked, takes the place
-// of the copy. It returns ErrRotten, or ErrNotFound if there was no copy, when
+// block is fetched from peers and, once its hash was checked, the copy is
+// deleted and the good one written. It returns ErrRotten, or ErrNotFound if there was no copy, when
 // no peer has the block; the rotten copy is kept then. What the cache of hot
 // blocks had of it is forgotten in any case.
 func (n *Node) Heal(ctx context.Context, c cid.Cid) error {
@@ -202,9 +202,14 @@ func (n *Node) heal(ctx context.Context, c cid.Cid) error {
 	if len(n.kubo.PeerHost.Network().Peers()) == 0 {
 		return fmt.Errorf("%w: no peer is connected", wrong)
 	}
+	n.flight.hold(d)
+	defer n.flight.release([]digest{d})
 	b, err := n.ask(ctx, c)
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: no peer has a good copy", wrong)
+	}
+	if err == nil {
+		err = n.discard(d)
 	}
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"github.com/ipfs/kubo/config"
+	"github.com/ipfs/kubo/core"
 	"github.com/ipfs/kubo/core/coreiface/options"
 	"github.com/ipfs/kubo/plugin"
 	flatfsplugin "github.com/ipfs/kubo/plugin/plugins/flatfs"
@@ -36,7 +37,7 @@ func Init(dir string) (peerID string, err error) {
 }
 
 func initRepo(dir string) (string, error) {
-	if err := registerDatastores(); err != nil {
+	if err := registerOnce(); err != nil {
 		return "", err
 	}
 	if fsrepo.IsInitialized(dir) {
@@ -140,9 +141,10 @@ func datastoreSpec() map[string]any {
 	}}
 }
 
-// datastoresOnce guards fsrepo's table of datastores, which is process-wide
-// and refuses a second registration.
-var datastoresOnce = sync.OnceValue(func() error {
+// registerOnce guards fsrepo's table of datastores, which is process-wide and
+// refuses a second registration, and Kubo's list of fx options.
+var registerOnce = sync.OnceValue(func() error {
+	core.RegisterFXOptionFunc(withOwnBitswap)
 	for _, p := range flatfsplugin.Plugins {
 		d, ok := p.(plugin.PluginDatastore)
 		if !ok {
@@ -154,8 +156,6 @@ var datastoresOnce = sync.OnceValue(func() error {
 	}
 	return fsrepo.AddDatastoreConfigHandler(metaType, parseMetaConfig)
 })
-
-func registerDatastores() error { return datastoresOnce() }
 
 // lockDir takes the folder for one Node. The lock goes with the process.
 func lockDir(dir string) (io.Closer, error) {

@@ -18,7 +18,7 @@ import (
 // copy of which Kubo does not start.
 func seed(d ds.Datastore) error {
 	ctx := context.Background()
-	for _, b := range []blocks.Block{emptyBlock(), unixfs.EmptyDirNode()} {
+	for _, b := range seeds() {
 		key := blockstore.BlockPrefix.Child(dshelp.MultihashToDsKey(b.Cid().Hash()))
 		if have, err := d.Get(ctx, key); err == nil && bytes.Equal(have, b.RawData()) {
 			continue
@@ -29,6 +29,9 @@ func seed(d ds.Datastore) error {
 	}
 	return nil
 }
+
+// seeds are the blocks that every node has.
+func seeds() []blocks.Block { return []blocks.Block{emptyBlock(), unixfs.EmptyDirNode()} }
 
 // emptyBlock is the raw block of no bytes.
 func emptyBlock() blocks.Block {

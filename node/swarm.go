@@ -1,0 +1,164 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/kubo/config"
+	"github.com/ipfs/kubo/core"
+	kubolibp2p "github.com/ipfs/kubo/core/node/libp2p"
+	"github.com/ipfs/kubo/repo"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	ma "github.com/multiformats/go-multiaddr"
+	"go.uber.org/fx"
+)
+
+// ownRepo is a repo that carries what Bitswap of its node is told besides
+// Kubo's settings.
+type ownRepo struct {
+	repo.Repo
+	bitswap []bitswap.Option
+}
+
+// ownBitswap are options in the group that Kubo makes Bitswap with.
+type ownBitswap struct {
+	fx.Out
+	Options []bitswap.Option `group:"bitswap-options,flatten"`
+}
+
+// withOwnBitswap is called for every Kubo node of the process. Which one it is
+// called for shows in the repo alone.
+func withOwnBitswap(info core.FXNodeInfo) ([]fx.Option, error) {
+	return append(info.FXOptions, fx.Provide(func(r repo.Repo) (out ownBitswap) {
+		if own, ok := r.(*ownRepo); ok {
+			out.Options = own.bitswap
+		}
+		return out
+	})), nil
+}
+
+func flag(on bool) config.Flag {
+	if on {
+		return config.True
+	}
+	return config.False
+}
+
+const (
+	// relayRetry is how long a relay that was out of reach is left alone.
+	relayRetry = 30 * time.Second
+	// relayGuests bounds how many peers a relay is there for, relayShare how
+	// many of them may come from one place: the Gate chose them all.
+	relayGuests = 1024
+	relayShare  = 128
+)
+
+// swarm returns what libp2p is told besides Kubo's settings.
+func (o Options) swarm() ([]libp2p.Option, error) {
+	var opts []libp2p.Option
+	if o.Relay {
+		limits := relay.DefaultResources()
+		limits.MaxReservations = relayGuests
+		limits.MaxReservationsPerIP, limits.MaxReservationsPerASN = relayShare, relayShare
+		opts = append(opts,
+			libp2p.EnableRelayService(relay.WithResources(limits), relay.WithInfiniteLimits()),
+			libp2p.ForceReachabilityPublic(),
+			libp2p.EnableNATService(), // tells the others whether they can be dialled
+			libp2p.EnableHolePunching())
+	}
+	if len(o.Relays) == 0 {
+		return opts, nil
+	}
+	var relays []peer.AddrInfo
+	for _, s := range o.Relays {
+		info, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			return nil, fmt.Errorf("relay %q: %w", s, err)
+		}
+		relays = append(relays, *info)
+	}
+	opts = append(opts, libp2p.EnableAutoRelayWithStaticRelays(relays, autorelay.WithBackoff(relayRetry)))
+	if !o.Relay {
+		opts = append(opts, libp2p.EnableHolePunching())
+	}
+	return opts, nil
+}
+
+// hostOption makes Kubo's host with our gater around Kubo's own, and with
+// uploads throttled. libp2p refuses a second ConnectionGater, so the gater is
+// exchanged in the finished configuration.
+func hostOption(ctx context.Context, o Options, more []libp2p.Option) kubolibp2p.HostOption {
+	return func(id peer.ID, ps peerstore.Peerstore, opts ...libp2p.Option) (host.Host, error) {
+		opts = append(opts, more...)
+		if o.Gate != nil {
+			opts = append(opts, func(c *libp2p.Config) error {
+				c.ConnectionGater = &gater{gate: o.Gate, next: c.ConnectionGater}
+				return nil
+			})
+		}
+		h, err := kubolibp2p.DefaultHostOption(id, ps, opts...)
+		if err != nil || o.Upload == nil {
+			return h, err
+		}
+		return newThrottledHost(ctx, h, o.Upload), nil
+	}
+}
+
+// gater ends every connection with a peer that is not admitted as soon as the
+// handshake has proved who it is.
+type gater struct {
+	gate Gate
+	next connmgr.ConnectionGater
+}
+
+var _ connmgr.ConnectionGater = (*gater)(nil)
+
+func (g *gater) InterceptPeerDial(p peer.ID) bool {
+	return g.gate.Admits(p) && g.next.InterceptPeerDial(p)
+}
+
+func (g *gater) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
+	return g.gate.Admits(p) && g.next.InterceptAddrDial(p, a)
+}
+
+func (g *gater) InterceptAccept(a network.ConnMultiaddrs) bool { return g.next.InterceptAccept(a) }
+
+func (g *gater) InterceptSecured(d network.Direction, p peer.ID, a network.ConnMultiaddrs) bool {
+	return g.gate.Admits(p) && g.next.InterceptSecured(d, p, a)
+}
+
+func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
+	if !g.gate.Admits(c.RemotePeer()) {
+		return false, 0
+	}
+	return g.next.InterceptUpgraded(c)
+}
+
+// sweepPeers closes connections to peers that are not admitted any more, until
+// the Node is closed.
+func (n *Node) sweepPeers() {
+	tick := time.NewTicker(n.opts.Sweep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, p := range n.kubo.PeerHost.Network().Peers() {
+			if !n.opts.Gate.Admits(p) {
+				_ = n.kubo.PeerHost.Network().ClosePeer(p) // gone already
+			}
+		}
+	}
+}
