@@ -1,0 +1,43 @@
+package pin
+
+import (
+	"fmt"
+	"log/slog"
+
+	golog "github.com/ipfs/go-log/v2"
+)
+
+// quiet sets how much the parts of Cluster say that log process-wide. They log
+// through go-log, so where that goes is for the process to say.
+func quiet() {
+	for part, level := range map[string]string{
+		"cluster": "fatal", // says again what it returns
+		"monitor": "error", "pintracker": "error", "optracker": "error",
+		"dsstate": "error", "pstoremgr": "error", "p2p-gorpc": "error", "crdt": "error",
+	} {
+		_ = golog.SetLogLevel(part, level) // fails only for an unknown level
+	}
+}
+
+// crdtLog is the log of the CRDT. What it warns of and what fails are both
+// warnings here: it tries again by itself.
+type crdtLog struct {
+	golog.StandardLogger // the rest goes process-wide, like that of Cluster
+	log                  *slog.Logger
+}
+
+func newCRDTLog(log *slog.Logger) *crdtLog { return &crdtLog{golog.Logger("crdt"), log} }
+
+func (l *crdtLog) say(text string) { l.log.Warn("pinset: " + text) }
+
+// Warn is logged.
+func (l *crdtLog) Warn(a ...any) { l.say(fmt.Sprint(a...)) }
+
+// Warnf is logged.
+func (l *crdtLog) Warnf(f string, a ...any) { l.say(fmt.Sprintf(f, a...)) }
+
+// Error is logged.
+func (l *crdtLog) Error(a ...any) { l.say(fmt.Sprint(a...)) }
+
+// Errorf is logged.
+func (l *crdtLog) Errorf(f string, a ...any) { l.say(fmt.Sprintf(f, a...)) }
