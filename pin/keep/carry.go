@@ -1,0 +1,133 @@
+package keep
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/musenai/musen/pin/control"
+)
+
+// workers is how many segments are seen to at once: pins and orders are made
+// durable in groups, so that many can wait for one write.
+const workers = 32
+
+// work carries out jobs until ctx ends.
+func (k *Keeper) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-k.jobs:
+			k.carry(ctx, j)
+		}
+	}
+}
+
+// carry does one job and notes what became of it.
+func (k *Keeper) carry(ctx context.Context, j *job) {
+	err := k.tellPinset(ctx, j)
+	if err == nil {
+		err = k.giveOrders(ctx, j)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := j.s
+	s.busy, s.again = false, false
+	switch {
+	case err == nil:
+		s.tries, s.retry = 0, 0
+		delete(k.problems, s)
+	case ctx.Err() == nil:
+		s.tries = min(s.tries+1, 60)
+		s.retry = k.nowNS() + k.backoff(s.tries-1)
+		k.problems[s] = clip(err.Error())
+		k.log.Warn("copies of a segment could not be arranged", "root", s.root, "err", err, "next", at(s.retry))
+	}
+	k.dirty(s)
+}
+
+// tellPinset makes durable what must be known after a crash, namely who may
+// come to hold the segment and that it was removed, and changes the pinset.
+func (k *Keeper) tellPinset(ctx context.Context, j *job) error {
+	if j.flush {
+		if err := k.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if j.unpin {
+		if err := k.o.Pinset.Unpin(ctx, j.s.root); err != nil {
+			return err
+		}
+		k.unpinned(j.s)
+	}
+	if j.pin != nil {
+		if err := k.o.Pinset.Pin(ctx, *j.pin); err != nil {
+			return err
+		}
+		k.pinned(j)
+	}
+	if j.recover && k.o.Trusted != nil {
+		return k.o.Trusted.Recover(ctx, j.s.root)
+	}
+	return nil
+}
+
+func (k *Keeper) unpinned(s *segment) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s.pinned, s.repin = false, false
+	for i := range s.slots {
+		s.slots[i].pinned = false
+	}
+}
+
+func (k *Keeper) pinned(j *job) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, now := j.s, k.nowNS()
+	s.pinned, s.pinnedAt = true, now
+	if s.gone { // meanwhile: it is unpinned next
+		return
+	}
+	s.repin = false
+	for i := range s.slots {
+		x := &s.slots[i]
+		x.pinned = slices.Contains(j.pin.Holders, x.h.id)
+		if x.pinned && x.stage == ordered && !x.told {
+			x.told, x.since = true, now
+		}
+	}
+}
+
+func (k *Keeper) giveOrders(ctx context.Context, j *job) error {
+	var failed error
+	for _, o := range j.orders {
+		err := k.o.Orders.Order(ctx, o.h.id, o.verb, j.s.root, j.s.size, j.s.label)
+		if err == nil {
+			k.ordered(j.s, o)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// ordered notes that an order was given, if it is still the right one.
+func (k *Keeper) ordered(s *segment, o order) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	x := s.slotOf(o.h)
+	if x == nil {
+		return
+	}
+	switch {
+	case o.verb == control.Hold && x.stage == ordered, o.verb == control.Drop && x.stage == former:
+		x.told = true
+	case o.verb == control.Purge && x.stage == purging:
+		x.told = true
+		x.tries = min(x.tries+1, 60)
+	default:
+		return
+	}
+	x.since, s.unsaved = k.nowNS(), true
+}

@@ -1,0 +1,259 @@
+package keep
+
+import (
+	"context"
+	"hash/fnv"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen/pin/audit"
+)
+
+const (
+	batch      = 64 // challenges to one peer at once
+	maxAudits  = 16 // peers challenged at once
+	maxLates   = 3  // late answers in a row that make a copy a failed one
+	leastPause = time.Minute
+)
+
+// planAudits queues the copies of a segment whose time to be challenged has
+// come.
+func (k *Keeper) planAudits(s *segment, now int64) {
+	for i := range s.slots {
+		x := &s.slots[i]
+		own := x.h.self && x.active()
+		if !x.has() && !own || x.queued || x.due > now {
+			continue
+		}
+		if k.o.Auditor == nil && !x.h.self {
+			continue
+		}
+		x.queued = true
+		x.h.pending = append(x.h.pending, s)
+		if x.h.challengeable(now) {
+			k.makeReady(x.h)
+		}
+	}
+}
+
+func (k *Keeper) makeReady(h *holder) {
+	if !h.ready && !h.auditing {
+		h.ready = true
+		k.ready = append(k.ready, h)
+	}
+}
+
+// launch challenges those who are ready, as many as may be at once.
+func (k *Keeper) launch(ctx context.Context, now int64) {
+	for len(k.ready) > 0 && k.auditing < maxAudits {
+		h := k.ready[0]
+		k.ready = k.ready[1:]
+		h.ready = false
+		roots := k.takePending(h)
+		if len(roots) == 0 || !h.challengeable(now) {
+			continue
+		}
+		h.auditing = true
+		k.auditing++
+		k.running.Go(func() { k.challenge(ctx, h, roots) })
+	}
+}
+
+// takePending takes a batch of those roots out of the queue of h that it is
+// still meant to hold. If h cannot be challenged they stay there.
+func (k *Keeper) takePending(h *holder) []cid.Cid {
+	if !h.challengeable(k.nowNS()) {
+		return nil
+	}
+	var roots []cid.Cid
+	n := 0
+	for n < len(h.pending) && len(roots) < batch {
+		s := h.pending[n]
+		n++
+		x := s.slotOf(h)
+		if k.segments[s.root] != s || x == nil || !x.queued {
+			continue
+		}
+		if !x.has() && !h.self {
+			x.queued = false
+			continue
+		}
+		roots = append(roots, s.root)
+	}
+	clear(h.pending[:n])
+	h.pending = h.pending[n:]
+	if len(h.pending) == 0 {
+		h.pending = nil
+	}
+	return roots
+}
+
+// challenge runs one batch. It takes the lock itself.
+func (k *Keeper) challenge(ctx context.Context, h *holder, roots []cid.Cid) {
+	var got []audit.Outcome
+	var err error
+	if h.self {
+		k.verifyOwn(ctx, roots)
+	} else {
+		got, err = k.o.Auditor.Audit(ctx, h.id, roots)
+	}
+	standing := k.record(h, roots, got)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.nowNS()
+	for i, root := range roots {
+		s, x := k.find(root, h.id)
+		if x == nil {
+			continue
+		}
+		x.queued = false
+		switch {
+		case h.self || ctx.Err() != nil:
+		case err != nil || i >= len(got):
+			x.tries = min(x.tries+1, 60)
+			x.due = now + k.backoff(x.tries)
+			if err != nil {
+				x.reason = clip("not audited: " + err.Error())
+			}
+		default:
+			k.judge(s, x, got[i], now)
+		}
+		k.dirty(s)
+	}
+	if standing != "" {
+		k.stand(h, standing, now)
+	}
+	h.auditing = false
+	k.auditing--
+	if len(h.pending) > 0 && h.challengeable(now) {
+		k.makeReady(h)
+	}
+	k.wake()
+}
+
+// record tells the outcomes to who keeps the standings, save those about copies
+// that were given up meanwhile. It returns the new standing; empty: as before.
+func (k *Keeper) record(h *holder, roots []cid.Cid, got []audit.Outcome) audit.Standing {
+	if k.o.Standings == nil || len(got) == 0 {
+		return ""
+	}
+	fair := make([]bool, len(got))
+	k.mu.Lock()
+	for i := range min(len(got), len(roots)) {
+		_, x := k.find(roots[i], h.id)
+		fair[i] = x != nil && x.has()
+	}
+	k.mu.Unlock()
+	var s audit.Standing
+	for i, o := range got {
+		if fair[i] {
+			s = k.o.Standings.Record(h.id, o, k.now())
+		}
+	}
+	return s
+}
+
+// judge draws the consequences of one outcome for one copy.
+func (k *Keeper) judge(s *segment, x *slot, o audit.Outcome, now int64) {
+	if !x.has() { // meanwhile given up, lost or removed
+		return
+	}
+	x.outcome, s.unsaved = outcomeIndex(o), true
+	switch o {
+	case audit.Proved:
+		k.prove(s, x, now)
+	case audit.Late:
+		x.lates++
+		x.due = now + max(k.backoff(x.lates), int64(min(leastPause, k.timing.Cycle)))
+		if x.lates >= maxLates {
+			s.fail(x, failed, "answered too late, several times", now)
+			x.due = now + k.rest(x)
+		}
+	case audit.Offline:
+		x.due = now + int64(min(10*leastPause, k.timing.Cycle))
+	default:
+		s.fail(x, failed, "audit: "+string(o), now)
+		x.due = now + k.rest(x)
+	}
+}
+
+// prove notes a proof and when the next is due.
+func (k *Keeper) prove(s *segment, x *slot, now int64) {
+	if x.stage != proved {
+		s.move(x, proved, now)
+	}
+	x.proved, x.tries, x.lates, x.reason = now, 0, 0, ""
+	x.due = k.nextAudit(s, x, now)
+}
+
+// nextAudit is the next challenge of a copy: each has its own moment of the
+// cycle, so that all of them together are spread evenly. Those of about the
+// same moment are put together.
+func (k *Keeper) nextAudit(s *segment, x *slot, now int64) int64 {
+	h := fnv.New64a()
+	h.Write(k.salt[:])
+	h.Write(s.root.Bytes())
+	h.Write([]byte(x.h.id))
+	cycle := int64(k.timing.Cycle)
+	moment := int64(h.Sum64() % uint64(cycle))
+	step := max(cycle/720, 1)
+	next := now - now%cycle + moment
+	for next < now+cycle/10 {
+		next += cycle
+	}
+	return next + step - next%step
+}
+
+// rest is for how long a peer that failed with a segment is not the first to
+// be asked for it.
+func (k *Keeper) rest(x *slot) int64 { return max(int64(time.Hour), k.backoff(x.tries)) }
+
+// verifyOwn checks the origin's own copies, and mends those that failed before.
+func (k *Keeper) verifyOwn(ctx context.Context, roots []cid.Cid) {
+	for _, root := range roots {
+		k.mu.Lock()
+		s, x := k.find(root, k.o.Self)
+		if x == nil {
+			k.mu.Unlock()
+			continue
+		}
+		broken, size := x.broken(), s.size
+		k.mu.Unlock()
+		err := k.checkOwn(ctx, root, size, broken)
+		if ctx.Err() != nil {
+			return
+		}
+		k.mu.Lock()
+		if s, x := k.find(root, k.o.Self); x != nil {
+			k.judgeOwn(s, x, err, k.nowNS())
+		}
+		k.mu.Unlock()
+	}
+}
+
+func (k *Keeper) checkOwn(ctx context.Context, root cid.Cid, size int64, broken bool) error {
+	if k.o.Local == nil {
+		return nil
+	}
+	if broken {
+		if err := k.o.Local.Mend(ctx, root, size); err != nil {
+			return err
+		}
+	}
+	return k.o.Local.Verify(ctx, root)
+}
+
+func (k *Keeper) judgeOwn(s *segment, x *slot, err error, now int64) {
+	if s.gone || !x.active() {
+		return
+	}
+	if err == nil {
+		k.prove(s, x, now)
+		x.outcome = outcomeIndex(audit.Proved)
+		return
+	}
+	s.fail(x, failed, err.Error(), now)
+	x.outcome = outcomeIndex(audit.Missing)
+	x.due = now + k.backoff(x.tries-1)
+}

@@ -1,0 +1,309 @@
+package keep
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/remote"
+)
+
+// Wait returns when the segment has reached the level, or ctx ends. The Health
+// is how it is then; the error is that of ctx, ErrUnknown, ErrGone or ErrClosed.
+func (k *Keeper) Wait(ctx context.Context, root cid.Cid, level Level) (Health, error) {
+	for {
+		h, changed, err := k.reached(root, level)
+		if changed == nil {
+			return h, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-k.closed:
+			err = ErrClosed
+		}
+		if err != nil {
+			k.leave(root, changed)
+			h, _ = k.Health(root)
+			return h, fmt.Errorf("wait for copies of %s: %w", root, err)
+		}
+	}
+}
+
+// reached is the health of a segment and, if it is below the level, a channel
+// that is closed when that may have changed.
+func (k *Keeper) reached(root cid.Cid, level Level) (Health, chan struct{}, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.segments[root]
+	switch {
+	case s == nil:
+		return Health{}, nil, fmt.Errorf("%w: %s", ErrUnknown, root)
+	case s.gone:
+		return k.health(s), nil, fmt.Errorf("%w: %s", ErrGone, root)
+	}
+	now := k.nowNS()
+	if k.levelOf(s, k.tally(s, nil, now)) >= level {
+		return k.health(s), nil, nil
+	}
+	ch := make(chan struct{})
+	k.waiting[s] = append(k.waiting[s], ch)
+	return Health{}, ch, nil
+}
+
+// leave takes back what reached left behind.
+func (k *Keeper) leave(root cid.Cid, ch chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for s, all := range k.waiting {
+		if s.root != root {
+			continue
+		}
+		all = slices.DeleteFunc(all, func(c chan struct{}) bool { return c == ch })
+		if k.waiting[s] = all; len(all) == 0 {
+			delete(k.waiting, s)
+		}
+	}
+}
+
+func (k *Keeper) tellWaiting(s *segment) {
+	for _, ch := range k.waiting[s] {
+		close(ch)
+	}
+	delete(k.waiting, s)
+}
+
+// Health is how a segment is, and whether anything is known of it.
+func (k *Keeper) Health(root cid.Cid) (Health, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.segments[root]
+	if s == nil {
+		return Health{Root: root}, false
+	}
+	return k.health(s), true
+}
+
+// health is Health. The lock is held, as in all that follows but Unhealthy and
+// Summary.
+func (k *Keeper) health(s *segment) Health {
+	now := k.nowNS()
+	h := Health{Root: s.root, Want: s.want(), Gone: s.gone}
+	if s.at > 0 {
+		h.Next = at(s.at)
+	}
+	for i := range s.slots {
+		x := &s.slots[i]
+		if s.gone && x.stage == purging || !s.gone && x.active() {
+			h.Copies = append(h.Copies, k.copyOf(x, now))
+		}
+	}
+	slices.SortStableFunc(h.Copies, func(a, b Copy) int {
+		return cmp.Or(-compare(a.Peer == k.o.Self, b.Peer == k.o.Self), -compare(a.Role.Trusted(), b.Role.Trusted()), strings.Compare(a.Name, b.Name))
+	})
+	if s.gone {
+		h.Reason = k.goneReason(s)
+		return h
+	}
+	h.Level = k.levelOf(s, k.tally(s, nil, now))
+	if k.o.Services != nil {
+		for _, c := range k.o.Services.Copies(s.root) {
+			h.Copies = append(h.Copies, Copy{
+				Name: c.Service, Role: Service, State: serviceState(c), Counts: c.Pinned(), Since: c.Since, Reason: c.Reason,
+			})
+		}
+	}
+	h.Reason = k.reason(s, h.Level, now)
+	if h.Reason == "" {
+		return h
+	}
+	if h.Next.IsZero() || h.Next.After(at(now+int64(k.timing.Pass))) {
+		h.Next = at(now + int64(k.timing.Pass))
+	}
+	return h
+}
+
+// serviceState is the state of a service's copy in our words.
+func serviceState(c remote.Copy) State {
+	switch c.State {
+	case remote.Pinned:
+		return Held
+	case remote.Failed:
+		return Failed
+	default:
+		return Ordered
+	}
+}
+
+func compare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+func (k *Keeper) copyOf(x *slot, now int64) Copy {
+	says, _ := k.counts(x, now)
+	c := Copy{
+		Peer: x.h.id, Name: x.h.name, Site: x.h.site, Role: x.h.role, State: x.stage.state(), Counts: says,
+		Since: at(x.since), Proved: at(x.proved), Outcome: outcomes()[x.outcome], Reason: x.reason,
+	}
+	if c.Reason == "" {
+		c.Reason = k.why(x, now)
+	}
+	return c
+}
+
+// why says what is the matter with a holder, if anything.
+func (k *Keeper) why(x *slot, now int64) string {
+	h := x.h
+	switch {
+	case h.self:
+		return ""
+	case !h.enrolled:
+		return "not on the roster"
+	case h.shunned():
+		return "its standing is " + string(h.standing)
+	case !h.up() && h.excused(now):
+		return "away, as announced"
+	case !h.up() && h.down > now:
+		return "not back yet"
+	case !h.up():
+		return "away since " + at(h.down).Format("2006-01-02 15:04:05 MST")
+	case h.parting():
+		return "leaves when others hold its share"
+	case x.leave:
+		return "moves to a better place"
+	}
+	return ""
+}
+
+func (k *Keeper) goneReason(s *segment) string {
+	var silent []string
+	for i := range s.slots {
+		if x := &s.slots[i]; x.stage == purging {
+			silent = append(silent, label(x.h))
+		}
+	}
+	if p := k.problems[s]; p != "" {
+		return "removed: " + p
+	}
+	if len(silent) == 0 {
+		return "removed, and about to be unpinned"
+	}
+	return "removed; no receipt yet from " + some(silent)
+}
+
+// label is what a peer is called.
+func label(h *holder) string {
+	if h.name != "" {
+		return h.name
+	}
+	return h.id.String()
+}
+
+// some lists at most five.
+func some(names []string) string {
+	slices.Sort(names)
+	if len(names) > 5 {
+		return fmt.Sprintf("%s and %d others", strings.Join(names[:5], ", "), len(names)-5)
+	}
+	return strings.Join(names, ", ")
+}
+
+// reason says what is not as it should be with a wanted segment, the most
+// important first. It is empty if all is well.
+func (k *Keeper) reason(s *segment, level Level, now int64) string {
+	t := k.tally(s, nil, now)
+	var parts []string
+	if own := s.slotOf(k.self); own == nil || own.broken() {
+		why := "missing"
+		if own != nil && own.reason != "" {
+			why = own.reason
+		}
+		parts = append(parts, "the origin's own copy: "+why)
+	}
+	if level < Durable {
+		parts = append(parts, k.shortfall(s, t, now))
+	}
+	if t.replicasProved < int(s.community) {
+		parts = append(parts, fmt.Sprintf("%d of %d community copies proved", t.replicasProved, s.community))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	if p := k.problems[s]; p != "" {
+		parts = append(parts, p)
+	}
+	if w := k.awaited(s, now); w != "" {
+		parts = append(parts, w)
+	} else if s.short {
+		parts = append(parts, k.nobody(s))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (k *Keeper) shortfall(s *segment, t tally, now int64) string {
+	proof := t.trustedProved
+	if k.few(s) {
+		proof += t.replicasProved
+	}
+	if proof >= int(s.min) {
+		return fmt.Sprintf("copies on %d of %d sites", t.sites, s.min)
+	}
+	return fmt.Sprintf("%d of %d copies proved", proof, s.min)
+}
+
+// awaited names the peers whose copies are under way.
+func (k *Keeper) awaited(s *segment, now int64) string {
+	var coming, failing []string
+	for i := range s.slots {
+		x := &s.slots[i]
+		says, proof := k.counts(x, now)
+		switch {
+		case !x.active() || proof || x.h.self:
+		case x.broken():
+			failing = append(failing, label(x.h)+" failed: "+reasonOr(x.reason, "no reason given"))
+		case x.stage == ordered || says:
+			coming = append(coming, label(x.h))
+		default:
+			failing = append(failing, label(x.h)+" is "+reasonOr(k.why(x, now), "not counted"))
+		}
+	}
+	var parts []string
+	if len(coming) > 0 {
+		parts = append(parts, "waiting for "+some(coming))
+	}
+	if len(failing) > 0 {
+		parts = append(parts, some(failing))
+	}
+	if len(coming) == 0 && s.short {
+		parts = append(parts, k.nobody(s))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// nobody says who is missing.
+func (k *Keeper) nobody(s *segment) string {
+	storages, replicas := 0, 0
+	for _, h := range k.storages {
+		if h.able {
+			storages++
+		}
+	}
+	for _, h := range k.replicas {
+		if h.able && h.role == member.Replica && h.contract.Carries(s.label) {
+			replicas++
+		}
+	}
+	return fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", storages, replicas)
+}

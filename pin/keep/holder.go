@@ -1,0 +1,383 @@
+package keep
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/musenai/musen/pin/audit"
+	"github.com/musenai/musen/pin/contract"
+	"github.com/musenai/musen/pin/control"
+	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/place"
+)
+
+// holder is a peer that holds segments, may, or did.
+type holder struct {
+	id       peer.ID
+	role     member.Role
+	name     string
+	site     string
+	self     bool
+	enrolled bool
+	draining bool // by the operator
+	leaving  bool // by its own wish
+
+	lined bool // it had a line since the start; then the line tells whether it is there
+	line  bool
+	alive bool  // by its metrics
+	down  int64 // since when it is away; 0: it is there
+	heard int64 // when its last receipt came
+
+	contract contract.Contract
+	reported bool
+	free     int64 // bytes that it could take when it last said so, less what it took since
+	promised int64 // bytes that were ordered and are not held yet
+	paused   int64 // absent by announcement until then
+	standing audit.Standing
+
+	present bool // its copies count
+	able    bool // it can be given more
+
+	pending  []*segment // to be challenged
+	auditing bool
+	ready    bool // stands in the keeper's list of holders to challenge
+}
+
+// up reports whether the peer can be reached, as far as is known.
+func (h *holder) up() bool {
+	if h.self {
+		return true
+	}
+	if h.lined {
+		return h.line
+	}
+	return h.alive
+}
+
+// shunned reports whether nothing that the peer says counts.
+func (h *holder) shunned() bool {
+	return h.standing == audit.Paused || h.standing == audit.Dropped
+}
+
+// parting reports whether its copies shall go elsewhere.
+func (h *holder) parting() bool { return h.draining || h.leaving }
+
+// maxPause bounds for how long a peer may announce to be away.
+const maxPause = 30 * 24 * time.Hour
+
+// excused reports whether a replica may be away.
+func (h *holder) excused(now int64) bool {
+	if h.role != member.Replica {
+		return false
+	}
+	return h.paused > now || !h.contract.Hours.Open(at(now))
+}
+
+// challengeable reports whether it is fair and useful to audit it now.
+func (h *holder) challengeable(now int64) bool {
+	return h.self || h.enrolled && h.up() && !h.excused(now) && h.standing != audit.Dropped
+}
+
+// maxWeight bounds how much a host can attract by what it says it offers.
+const maxWeight = 64 << 40
+
+// weight is its part of all segments. For replicas it is what they offer, which
+// does not change as they fill up: so copies stay where they are.
+func (h *holder) weight() float64 {
+	w := h.contract.Disk
+	if h.role.Trusted() {
+		w = h.free
+	}
+	f := float64(min(max(w, 0), maxWeight))
+	if h.standing == audit.Warned {
+		f /= 4
+	}
+	return f
+}
+
+// room reports whether size more bytes would fit.
+func (h *holder) room(size int64) bool {
+	free := h.free
+	if h.role == member.Replica && !h.reported {
+		free = h.contract.Disk
+	}
+	return free-h.promised >= size
+}
+
+func (h *holder) candidate() place.Candidate {
+	return place.Candidate{ID: h.id, Weight: h.weight(), Site: h.site}
+}
+
+// holder finds or makes the holder of a peer.
+func (k *Keeper) holder(id peer.ID) *holder {
+	h := k.holders[id]
+	if h == nil {
+		h = &holder{id: id, role: member.Replica, down: k.started + int64(k.timing.StartGrace)}
+		k.holders[id] = h
+	}
+	return h
+}
+
+// grace is how long a peer may be away before its copies stop counting.
+func (k *Keeper) grace(h *holder) int64 {
+	if h.role.Trusted() {
+		return int64(k.timing.TrustedGrace)
+	}
+	return int64(k.timing.ReplicaGrace)
+}
+
+// presentNow reports whether the copies of h count.
+func (k *Keeper) presentNow(h *holder, now int64) bool {
+	switch {
+	case h.self:
+		return true
+	case !h.enrolled || h.shunned():
+		return false
+	case h.up() || h.excused(now):
+		return true
+	default:
+		return now-h.down < k.grace(h)
+	}
+}
+
+// ableNow reports whether h can be given more.
+func (k *Keeper) ableNow(h *holder) bool {
+	if h.self || !h.enrolled || h.parting() || h.shunned() || !h.up() {
+		return false
+	}
+	return !h.role.Trusted() || h.alive
+}
+
+// look brings what follows from the state of a holder up to date. The lock is
+// held here and in all that follows in this file, unless said otherwise.
+func (k *Keeper) look(h *holder, now int64) {
+	switch up := h.up(); {
+	case !up && h.down == 0:
+		h.down = now
+	case up && h.down != 0:
+		if now-h.down > int64(k.timing.ReplicaGrace) {
+			k.doubt(h, now)
+		}
+		if h.role.Trusted() && !h.self {
+			k.surveySoon(now + int64(k.timing.Tick)*10)
+		}
+		h.down = 0
+	}
+	if p := k.presentNow(h, now); p != h.present {
+		h.present = p
+		k.touch(h)
+	}
+	if a := k.ableNow(h); a != h.able {
+		h.able = a
+		k.hungry = k.hungry || a
+	}
+	if len(h.pending) > 0 && h.challengeable(now) {
+		k.makeReady(h)
+	}
+}
+
+// doubt is for a peer that was away for long: what it held must be proved
+// again, and it may be the better place for what came in the meantime.
+func (k *Keeper) doubt(h *holder, now int64) {
+	for _, s := range k.segments {
+		if x := s.slotOf(h); x != nil && x.has() {
+			s.move(x, held, now)
+			x.due = now
+			k.dirty(s)
+		}
+	}
+	k.rerank = true
+}
+
+// touch has all segments of h looked at.
+func (k *Keeper) touch(h *holder) {
+	for _, s := range k.segments {
+		if s.slotOf(h) != nil {
+			k.dirty(s)
+		}
+	}
+}
+
+// touchAll has all segments looked at, and the places of copies chosen anew.
+func (k *Keeper) touchAll() {
+	k.epoch++
+	for _, s := range k.segments {
+		k.dirty(s)
+	}
+}
+
+// recount counts the trusted peers.
+func (k *Keeper) recount() {
+	trusted, able := 0, 0
+	for _, h := range k.holders {
+		if !h.role.Trusted() || !h.enrolled || h.parting() {
+			continue
+		}
+		trusted++
+		if !h.shunned() {
+			able++
+		}
+	}
+	if trusted != k.trusted || able != k.capable {
+		k.trusted, k.capable = trusted, able
+		k.rerank = true
+	}
+}
+
+// enrol brings the holders in line with the roster.
+func (k *Keeper) enrol(peers []member.Peer, standings map[peer.ID]audit.Standing, now int64) {
+	on := make(map[peer.ID]bool, len(peers))
+	for _, p := range peers {
+		if p.ID == k.o.Self {
+			k.self.name = clip(p.Name)
+		}
+		if p.Role == member.Guest || p.ID == k.o.Self {
+			continue
+		}
+		on[p.ID] = true
+		h := k.holder(p.ID)
+		k.admit(h, p, now)
+		h.standing = standings[p.ID]
+	}
+	for id, h := range k.holders {
+		if h.enrolled && !h.self && !on[id] {
+			h.enrolled, h.lined, h.line, h.alive = false, false, false, false
+			k.rerank = true
+			k.touch(h)
+		}
+	}
+	k.groups()
+	k.recount()
+	for _, h := range k.holders {
+		k.look(h, now)
+	}
+}
+
+func (k *Keeper) admit(h *holder, p member.Peer, now int64) {
+	drains := p.Draining != h.draining
+	if !h.enrolled || drains || h.role != p.Role || h.site != p.Site {
+		k.rerank = true
+		k.touch(h)
+	}
+	if !h.enrolled && h.down < now {
+		h.down = now
+	}
+	h.enrolled, h.role, h.name, h.draining = true, p.Role, clip(p.Name), p.Draining
+	h.site = clip(p.Site)
+	if !h.reported {
+		k.agree(h, p.Contract)
+	}
+}
+
+// groups keeps the holders that can be chosen in a fixed order.
+func (k *Keeper) groups() {
+	k.storages, k.replicas = k.storages[:0], k.replicas[:0]
+	for _, h := range k.holders {
+		if !h.enrolled || h.self {
+			continue
+		}
+		if h.role.Trusted() {
+			k.storages = append(k.storages, h)
+		} else {
+			k.replicas = append(k.replicas, h)
+		}
+	}
+	order := func(a, b *holder) int { return cmp.Compare(a.id, b.id) }
+	slices.SortFunc(k.storages, order)
+	slices.SortFunc(k.replicas, order)
+}
+
+// standings asks for the standings of peers. The lock is not held.
+func (k *Keeper) standings(ids []peer.ID) map[peer.ID]audit.Standing {
+	out := make(map[peer.ID]audit.Standing, len(ids))
+	if k.o.Standings == nil {
+		return out
+	}
+	for _, id := range ids {
+		out[id] = k.o.Standings.Get(id)
+	}
+	return out
+}
+
+// roster asks who belongs to the swarm, and for their standings. The lock is
+// not held.
+func (k *Keeper) roster() ([]member.Peer, map[peer.ID]audit.Standing) {
+	peers := k.o.Roster.Peers()
+	ids := make([]peer.ID, len(peers))
+	for i, p := range peers {
+		ids[i] = p.ID
+	}
+	return peers, k.standings(ids)
+}
+
+// stand takes note of a standing.
+func (k *Keeper) stand(h *holder, s audit.Standing, now int64) {
+	if s == h.standing {
+		return
+	}
+	before := h.weight()
+	h.standing = s
+	if h.weight() != before && h.role == member.Replica {
+		k.rerank = true
+	}
+	k.recount()
+	k.look(h, now)
+}
+
+// agree takes note of a contract. What the peer refused under another one may
+// be tried again.
+func (k *Keeper) agree(h *holder, c contract.Contract) {
+	if h.contract.Disk == c.Disk && h.contract.Hours == c.Hours && slices.Equal(h.contract.Label, c.Label) {
+		return
+	}
+	h.contract = c
+	if h.role != member.Replica {
+		return
+	}
+	for _, s := range k.segments {
+		if x := s.slotOf(h); x != nil && x.broken() {
+			x.due = 0
+		}
+	}
+	k.rerank = true
+}
+
+// report takes note of what a peer says about itself.
+func (k *Keeper) report(h *holder, r control.Report, now int64) {
+	more := r.Free > h.free
+	h.reported = true
+	if h.role == member.Replica {
+		h.free = max(r.Free, 0)
+		k.agree(h, r.Contract)
+		k.hungry = k.hungry || more && h.able
+	}
+	h.paused = 0
+	if !r.Paused.IsZero() {
+		h.paused = min(r.Paused.Unix(), (now+int64(maxPause))/1e9) * 1e9
+	}
+	if r.Leaving != h.leaving {
+		h.leaving = r.Leaving
+		k.rerank = true
+		k.touch(h)
+		k.recount()
+	}
+	k.look(h, now)
+}
+
+// measure takes note of the metrics of the trusted peers.
+func (k *Keeper) measure(ms []Metric) {
+	known := make(map[peer.ID]Metric, len(ms))
+	for _, m := range ms {
+		known[m.ID] = m
+	}
+	for _, h := range k.storages {
+		m := known[h.id]
+		h.alive, h.free = m.Alive, m.Free
+		if h.site == "" {
+			h.site = clip(m.Site)
+		}
+	}
+}

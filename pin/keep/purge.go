@@ -1,0 +1,117 @@
+package keep
+
+import (
+	"slices"
+	"time"
+
+	"github.com/musenai/musen/pin/control"
+	"github.com/musenai/musen/pin/member"
+)
+
+// memory is for how long a removed segment is remembered when a peer that held
+// it is not on the roster any more: should it come back, it is told.
+const memory = 30 * 24 * time.Hour
+
+// bury turns a segment into one that was removed: every peer that ever held it
+// shall purge it, and so shall every storage peer, which may hold it without
+// our having heard so.
+func (k *Keeper) bury(s *segment, now int64) {
+	if s.gone {
+		return
+	}
+	kept := make([]slot, 0, len(s.slots)+len(k.storages))
+	for i := range s.slots {
+		x := s.slots[i]
+		s.move(&x, purging, now)
+		if !x.h.takesOrders() {
+			continue
+		}
+		kept = append(kept, slot{h: x.h, since: now, stage: purging})
+	}
+	for _, h := range k.storages {
+		if h.takesOrders() && !slices.ContainsFunc(kept, func(x slot) bool { return x.h == h }) {
+			kept = append(kept, slot{h: h, since: now, stage: purging})
+		}
+	}
+	s.slots = kept
+	s.gone, s.repin, s.unsaved, s.since = true, true, true, now
+	s.level, s.healthy, s.short, s.tries, s.retry = None, false, false, 0, 0
+}
+
+// planGone unpins a removed segment and orders purges, again and again until
+// there is a receipt from every peer.
+func (k *Keeper) planGone(s *segment, j *job, now int64) {
+	if now < s.retry {
+		k.agenda.set(s, s.retry)
+		return
+	}
+	j.unpin = s.repin && k.o.Pinset != nil
+	left, next := 0, int64(0)
+	for i := range s.slots {
+		x := &s.slots[i]
+		if x.stage != purging {
+			continue
+		}
+		left++
+		switch due := x.since + k.purgeAgain(x.tries); {
+		case !x.h.enrolled || k.o.Orders == nil:
+			next = sooner(next, s.since+int64(memory)+1)
+		case !x.told || now >= due:
+			j.orders = append(j.orders, order{x.h, control.Purge})
+			x.told = false
+		default:
+			next = sooner(next, due)
+		}
+	}
+	if left > 0 && now-s.since > int64(memory) && !k.anyEnrolled(s) {
+		left = 0
+	}
+	if left == 0 && !j.unpin {
+		k.forget(s)
+		return
+	}
+	j.flush = s.unsaved
+	k.agenda.set(s, next)
+}
+
+// purgeAgain is how long to wait for the receipt of a purge before it is
+// ordered again.
+func (k *Keeper) purgeAgain(tries uint8) int64 {
+	d := k.timing.Stall
+	for range min(tries, 6) {
+		d *= 2
+	}
+	return int64(d)
+}
+
+func (k *Keeper) anyEnrolled(s *segment) bool {
+	for i := range s.slots {
+		if x := &s.slots[i]; x.stage == purging && x.h.enrolled {
+			return true
+		}
+	}
+	return false
+}
+
+// forget drops what is known of a removed segment.
+func (k *Keeper) forget(s *segment) {
+	delete(k.segments, s.root)
+	delete(k.problems, s)
+	k.agenda.set(s, 0)
+	k.erased = append(k.erased, s.root)
+	k.wakeSaver()
+}
+
+// revive is for a purge that a peer's new copy makes necessary again.
+func (k *Keeper) revive(s *segment, h *holder, now int64) {
+	x := s.addSlot(h)
+	s.move(x, purging, now)
+	x.told, x.tries = false, 0
+	k.dirty(s)
+}
+
+// takesOrders reports whether a peer of the role of h does what it is ordered;
+// another origin has its own catalogue.
+func (h *holder) takesOrders() bool {
+	return h.role == member.Replica || h.role == member.Storage
+}

@@ -1,0 +1,113 @@
+package keep
+
+import (
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/place"
+)
+
+// planReplicas gives copies to the replicas that suit the segment best, and
+// takes them from others once enough of the best have proved theirs. A replica
+// that comes takes only its own part that way, and no copy goes before the new
+// one is there.
+func (k *Keeper) planReplicas(s *segment, j *job, now int64) {
+	if k.o.Orders == nil || k.settled(s, now) {
+		return
+	}
+	s.epoch = k.epoch
+	best := k.bestReplicas(s, now)
+	for _, c := range best {
+		h := k.holders[c.ID]
+		if x := s.slotOf(h); x == nil || !x.active() || x.broken() {
+			k.give(s, h, now)
+		}
+	}
+	if missing := int(s.community) - len(best); missing > 0 {
+		missing -= k.askAgain(s, missing, now)
+		s.short = s.short || missing > 0
+	}
+	k.trimReplicas(s, best, now)
+}
+
+// settled reports whether there is nothing to do about the replicas, without
+// looking at all of them.
+func (k *Keeper) settled(s *segment, now int64) bool {
+	sure := 0
+	for i := range s.slots {
+		x := &s.slots[i]
+		if x.h.role != member.Replica || !x.active() {
+			continue
+		}
+		if _, proof := k.counts(x, now); !proof || !k.fits(s, x.h) {
+			return false
+		}
+		sure++
+	}
+	return sure == int(s.community) && (s.epoch == k.epoch || sure == 0)
+}
+
+// fits reports whether the contract of h is for the segment and h stays.
+func (k *Keeper) fits(s *segment, h *holder) bool {
+	return h.enrolled && !h.parting() && !h.shunned() && h.contract.Carries(s.label)
+}
+
+// bestReplicas are those that shall have the copies, the best first.
+func (k *Keeper) bestReplicas(s *segment, now int64) []place.Candidate {
+	if s.community == 0 {
+		return nil
+	}
+	cs := k.scratch[:0]
+	for _, h := range k.replicas {
+		if !k.fits(s, h) {
+			continue
+		}
+		if x := s.slotOf(h); x != nil && k.firm(x) || k.mayTake(s, h, false, now) {
+			cs = append(cs, h.candidate())
+		}
+	}
+	k.scratch = cs
+	return place.Choose(s.root, cs, int(s.community), nil, s.spread)
+}
+
+// askAgain gives n more copies to replicas that failed before, since there is
+// nobody else.
+func (k *Keeper) askAgain(s *segment, n int, now int64) int {
+	asked := 0
+	for i := range s.slots {
+		x := &s.slots[i]
+		if asked < n && x.h.role == member.Replica && x.broken() && k.fits(s, x.h) && k.mayTake(s, x.h, true, now) {
+			k.give(s, x.h, now)
+			asked++
+		}
+	}
+	return asked
+}
+
+// trimReplicas drops the copies of replicas that are not among the best, once
+// those are proved. Who is paused keeps what it has, so that it can prove
+// itself.
+func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
+	among := func(id peer.ID) bool { return isAmong(best, id) }
+	sure := 0
+	for i := range s.slots {
+		if x := &s.slots[i]; among(x.h.id) {
+			if _, proof := k.counts(x, now); proof {
+				sure++
+			}
+		}
+	}
+	if sure < int(s.community) {
+		return
+	}
+	for i := range s.slots {
+		x := &s.slots[i]
+		if x.h.role != member.Replica || !x.active() || among(x.h.id) || x.h.shunned() {
+			continue
+		}
+		if k.spare(s, x, now) {
+			s.move(x, former, now)
+			x.told, x.leave, x.reason = false, false, ""
+		}
+	}
+}

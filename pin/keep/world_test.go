@@ -1,0 +1,554 @@
+package keep
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/ipfs/go-datastore"
+	dssync "github.com/ipfs/go-datastore/sync"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen/pin/audit"
+	"github.com/musenai/musen/pin/contract"
+	"github.com/musenai/musen/pin/control"
+	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/remote"
+)
+
+// world is a swarm in which peers do what they are told, after a while, unless
+// a test says otherwise. Its clock is the one of the test's bubble.
+type world struct {
+	t     testing.TB
+	self  peer.ID
+	store datastore.Batching
+	k     *Keeper
+	stop  func()
+
+	mu     sync.Mutex
+	want   map[cid.Cid]Want
+	gone   map[cid.Cid]bool
+	roster []member.Peer
+	peers  map[peer.ID]*machine
+	pins   map[cid.Cid]Pin
+	broken map[cid.Cid]error // own copies
+	pinErr error
+	ordErr error
+	count  struct{ pins, unpins, orders, audits, challenges, recovers, mends, drops int }
+	asked  map[cid.Cid]map[peer.ID][]control.Verb
+	// dropping is called, without the lock, before a peer is made to give up a
+	// copy of a segment that is wanted.
+	dropping func(p peer.ID, root cid.Cid)
+
+	smu    sync.Mutex // the keeper asks for these with its lock held
+	stands map[peer.ID]audit.Standing
+	bad    map[peer.ID]int
+	served map[cid.Cid]remote.Copy
+}
+
+// machine is a peer.
+type machine struct {
+	member.Peer
+	up     bool
+	holds  map[cid.Cid]bool
+	denied map[cid.Cid]bool
+	queue  []control.Order // while it is away
+	free   int64
+	delay  time.Duration
+	answer audit.Outcome                                 // to every challenge; empty: the truth
+	refuse func(control.Order) (control.Outcome, string) // of holds
+	mute   bool                                          // sends no receipts
+	seen   map[audit.Outcome]int
+}
+
+func newWorld(t testing.TB) *world {
+	w := &world{
+		t: t, self: id(0), store: dssync.MutexWrap(datastore.NewMapDatastore()),
+		want: map[cid.Cid]Want{}, gone: map[cid.Cid]bool{}, peers: map[peer.ID]*machine{},
+		pins: map[cid.Cid]Pin{}, broken: map[cid.Cid]error{}, stands: map[peer.ID]audit.Standing{},
+		bad: map[peer.ID]int{}, served: map[cid.Cid]remote.Copy{}, asked: map[cid.Cid]map[peer.ID][]control.Verb{},
+	}
+	return w
+}
+
+// id is the name of the n-th peer.
+func id(n int) peer.ID {
+	h := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("peer"), uint64(n)))
+	mh, err := multihash.Encode(h[:], multihash.SHA2_256)
+	if err != nil {
+		panic(err)
+	}
+	return peer.ID(mh)
+}
+
+// seg is the root of the n-th segment.
+func seg(n int) cid.Cid {
+	h := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("root"), uint64(n)))
+	mh, err := multihash.Encode(h[:], multihash.SHA2_256)
+	if err != nil {
+		panic(err)
+	}
+	return cid.NewCidV1(cid.Raw, mh)
+}
+
+const segmentSize = 160 << 10
+
+// join adds a peer that is up.
+func (w *world) join(n int, role member.Role, site string) *machine {
+	m := w.away(n, role, site)
+	w.arrive(m)
+	return m
+}
+
+// away adds a peer that is not there yet.
+func (w *world) away(n int, role member.Role, site string) *machine {
+	m := &machine{
+		Peer: member.Peer{
+			ID: id(n), Role: role, Name: string(role) + string(rune('a'+n%26)), Site: site,
+			Contract: contract.Contract{Disk: 1 << 40},
+		},
+		holds: map[cid.Cid]bool{}, denied: map[cid.Cid]bool{}, seen: map[audit.Outcome]int{},
+		free: 1 << 40, delay: 100 * time.Millisecond,
+	}
+	w.mu.Lock()
+	w.peers[m.ID] = m
+	w.roster = append(w.roster, m.Peer)
+	w.mu.Unlock()
+	if w.k != nil {
+		w.k.Members()
+	}
+	return m
+}
+
+// start opens a keeper and runs it until the test ends or halt is called.
+func (w *world) start(change ...func(*Options)) {
+	o := Options{
+		Self: w.self, Site: "home", Store: w.store, Wants: w, Roster: w, Local: w,
+		Pinset: w, Trusted: metrics{w}, Orders: w, Auditor: w, Standings: standings{w},
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	k, err := New(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := k.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+	}()
+	w.k = k
+	w.stop = func() { cancel(); <-done }
+	for _, m := range w.machines() {
+		if m.up {
+			k.Line(m.ID, true)
+			k.Report(m.ID, w.reportOf(m))
+		}
+	}
+}
+
+func (w *world) machines() []*machine {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Values(w.peers))
+}
+
+func (w *world) reportOf(m *machine) control.Report {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return control.Report{Contract: m.Contract, Free: m.free}
+}
+
+// story runs f in a bubble in which time is free.
+func story(t *testing.T, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f(w)
+		if w.stop != nil {
+			w.stop()
+		}
+		time.Sleep(time.Hour) // what peers still do
+	})
+}
+
+// add stores a segment and tells the keeper.
+func (w *world) add(n int, change ...func(*Want)) cid.Cid {
+	want := Want{Root: seg(n), Size: segmentSize, Label: "radio", Min: 2, Max: 3}
+	for _, c := range change {
+		c(&want)
+	}
+	w.mu.Lock()
+	w.want[want.Root] = want
+	w.mu.Unlock()
+	if w.k != nil {
+		w.k.Keep(want)
+	}
+	return want.Root
+}
+
+func (w *world) remove(root cid.Cid) {
+	w.mu.Lock()
+	delete(w.want, root)
+	w.gone[root] = true
+	w.mu.Unlock()
+	w.k.Drop(root)
+}
+
+// leave takes a peer's line down.
+func (w *world) leave(m *machine) {
+	w.mu.Lock()
+	m.up = false
+	w.mu.Unlock()
+	w.k.Line(m.ID, false)
+}
+
+// arrive brings it up: it works off what it missed.
+func (w *world) arrive(m *machine) {
+	w.mu.Lock()
+	m.up = true
+	queue := m.queue
+	m.queue = nil
+	w.mu.Unlock()
+	if w.k == nil {
+		return
+	}
+	w.k.Line(m.ID, true)
+	w.k.Report(m.ID, w.reportOf(m))
+	for _, o := range queue {
+		w.obey(m, o)
+	}
+	if m.Role == member.Storage {
+		w.follow()
+	}
+}
+
+// expel takes a peer off the roster.
+func (w *world) expel(m *machine) {
+	w.mu.Lock()
+	m.up = false
+	w.roster = slices.DeleteFunc(w.roster, func(p member.Peer) bool { return p.ID == m.ID })
+	w.mu.Unlock()
+	w.k.Line(m.ID, false)
+	w.k.Members()
+}
+
+func (w *world) drain(m *machine) {
+	w.mu.Lock()
+	for i := range w.roster {
+		if w.roster[i].ID == m.ID {
+			w.roster[i].Draining = true
+		}
+	}
+	w.mu.Unlock()
+	w.k.Members()
+}
+
+// holders counts who really has a segment, besides the origin.
+func (w *world) holders(root cid.Cid, role member.Role) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, m := range w.peers {
+		if m.Role == role && m.holds[root] {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) has(m *machine, root cid.Cid) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return m.holds[root]
+}
+
+// The catalogue.
+
+func (w *world) All(context.Context) iter.Seq2[Want, error] {
+	w.mu.Lock()
+	all := slices.Collect(maps.Values(w.want))
+	w.mu.Unlock()
+	return func(yield func(Want, error) bool) {
+		for _, x := range all {
+			if !yield(x, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (w *world) Gone(_ context.Context, root cid.Cid) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gone[root]
+}
+
+// The roster and the metrics: both are called Peers.
+
+type metrics struct{ *world }
+
+func (w *world) Peers() []member.Peer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.roster)
+}
+
+func (w metrics) Peers(context.Context) []Metric {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []Metric
+	for _, m := range w.peers {
+		if m.Role == member.Storage {
+			out = append(out, Metric{ID: m.ID, Alive: m.up, Free: m.free, Site: m.Site})
+		}
+	}
+	return out
+}
+
+func (w metrics) Recover(context.Context, cid.Cid) error {
+	w.mu.Lock()
+	w.count.recovers++
+	w.mu.Unlock()
+	w.follow()
+	return nil
+}
+
+// The pinset.
+
+func (w *world) Pin(_ context.Context, p Pin) error {
+	w.mu.Lock()
+	if w.pinErr != nil {
+		defer w.mu.Unlock()
+		return w.pinErr
+	}
+	w.count.pins++
+	old := w.pins[p.Root].Holders
+	w.pins[p.Root] = p
+	w.mu.Unlock()
+	if w.dropping != nil {
+		for _, h := range old {
+			if !slices.Contains(p.Holders, h) {
+				w.dropping(h, p.Root)
+			}
+		}
+	}
+	w.follow()
+	return nil
+}
+
+func (w *world) Unpin(_ context.Context, root cid.Cid) error {
+	w.mu.Lock()
+	if w.pinErr != nil {
+		defer w.mu.Unlock()
+		return w.pinErr
+	}
+	w.count.unpins++
+	delete(w.pins, root)
+	w.mu.Unlock()
+	w.follow()
+	return nil
+}
+
+func (w *world) Pins(context.Context) iter.Seq2[Pin, error] {
+	w.mu.Lock()
+	all := slices.Collect(maps.Values(w.pins))
+	w.mu.Unlock()
+	return func(yield func(Pin, error) bool) {
+		for _, p := range all {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}
+
+// follow has the storage peers that are up do what the pinset says.
+func (w *world) follow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.peers {
+		if m.Role != member.Storage || !m.up {
+			continue
+		}
+		for root := range m.holds {
+			if p, ok := w.pins[root]; !ok || !slices.Contains(p.Holders, m.ID) {
+				delete(m.holds, root)
+			}
+		}
+		for root, p := range w.pins {
+			if slices.Contains(p.Holders, m.ID) && !m.holds[root] && !m.denied[root] {
+				w.fetch(m, control.Order{Verb: control.Hold, Root: root})
+			}
+		}
+	}
+}
+
+// The lines.
+
+func (w *world) Order(_ context.Context, to peer.ID, verb control.Verb, root cid.Cid, size int64, label string) error {
+	w.mu.Lock()
+	if w.ordErr != nil {
+		defer w.mu.Unlock()
+		return w.ordErr
+	}
+	m := w.peers[to]
+	if m == nil || !slices.ContainsFunc(w.roster, func(p member.Peer) bool { return p.ID == to }) {
+		defer w.mu.Unlock()
+		return errors.New("no such peer")
+	}
+	w.count.orders++
+	if w.asked[root] == nil {
+		w.asked[root] = map[peer.ID][]control.Verb{}
+	}
+	w.asked[root][to] = append(w.asked[root][to], verb)
+	o := control.Order{Seq: uint64(w.count.orders), Peer: to, Verb: verb, Root: root, Size: size, Label: label}
+	up := m.up
+	if !up {
+		m.queue = append(slices.DeleteFunc(m.queue, func(q control.Order) bool { return q.Root == root }), o)
+	}
+	if verb == control.Drop {
+		w.count.drops++
+	}
+	w.mu.Unlock()
+	if verb == control.Drop && w.dropping != nil {
+		w.dropping(to, root)
+	}
+	if up {
+		w.obey(m, o)
+	}
+	return nil
+}
+
+// obey has a peer carry out an order after its delay.
+func (w *world) obey(m *machine, o control.Order) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fetch(m, o)
+}
+
+// fetch is obey; the lock is held.
+func (w *world) fetch(m *machine, o control.Order) {
+	time.AfterFunc(m.delay, func() {
+		w.mu.Lock()
+		r := control.Receipt{Seq: o.Seq, Verb: o.Verb, Root: o.Root, Outcome: control.Done, At: time.Now()}
+		if !m.up {
+			m.queue = append(m.queue, o)
+			w.mu.Unlock()
+			return
+		}
+		switch o.Verb {
+		case control.Hold:
+			if m.refuse != nil {
+				if out, why := m.refuse(o); out != "" {
+					r.Outcome, r.Reason = out, why
+				}
+			}
+			if m.denied[o.Root] {
+				r.Outcome, r.Reason = control.Failed, "purged"
+			}
+			if r.Outcome == control.Done {
+				m.holds[o.Root] = true
+			}
+		case control.Drop:
+			delete(m.holds, o.Root)
+		case control.Purge:
+			delete(m.holds, o.Root)
+			m.denied[o.Root] = true
+		}
+		mute, k := m.mute, w.k
+		w.mu.Unlock()
+		if !mute {
+			k.Receipt(m.ID, r)
+		}
+	})
+}
+
+// The audits.
+
+func (w *world) Audit(ctx context.Context, p peer.ID, roots []cid.Cid) ([]audit.Outcome, error) {
+	select {
+	case <-time.After(10 * time.Millisecond):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.peers[p]
+	out := make([]audit.Outcome, len(roots))
+	w.count.audits++
+	for i, root := range roots {
+		w.count.challenges++
+		switch {
+		case !m.up:
+			out[i] = audit.Offline
+		case m.answer != "":
+			out[i] = m.answer
+		case m.holds[root]:
+			out[i] = audit.Proved
+		default:
+			out[i] = audit.Missing
+		}
+		m.seen[out[i]]++
+	}
+	return out, nil
+}
+
+// The standings: two wrong answers pause a peer.
+
+type standings struct{ *world }
+
+func (w standings) Record(p peer.ID, o audit.Outcome, _ time.Time) audit.Standing {
+	w.smu.Lock()
+	defer w.smu.Unlock()
+	if o == audit.Wrong {
+		w.bad[p]++
+		if w.bad[p] >= 2 {
+			w.stands[p] = audit.Paused
+		}
+	}
+	return w.get(p)
+}
+
+func (w standings) Get(p peer.ID) audit.Standing {
+	w.smu.Lock()
+	defer w.smu.Unlock()
+	return w.get(p)
+}
+
+func (w standings) get(p peer.ID) audit.Standing {
+	if s := w.stands[p]; s != "" {
+		return s
+	}
+	return audit.Good
+}
+
+// The own copies.
+
+func (w *world) Verify(_ context.Context, root cid.Cid) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken[root]
+}
+
+func (w *world) Mend(_ context.Context, root cid.Cid, _ int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count.mends++
+	delete(w.broken, root)
+	return nil
+}
