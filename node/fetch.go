@@ -80,10 +80,29 @@ type pull struct {
 	held map[digest]bool // true: fetched by this run
 }
 
-func (n *Node) pull(ctx context.Context, root cid.Cid, size int64) (err error) {
+func (n *Node) pull(ctx context.Context, root cid.Cid, size int64) error {
 	if here, err := n.whole(ctx, root); err != nil || here {
 		return err
 	}
+	return n.bring(ctx, root, size, false)
+}
+
+// Mend gets the blocks of root that are missing or rotten here from connected
+// peers, reading all of them to know. What it got stays, also when it then
+// fails with ErrNotFound, as Fetch does, or ErrNoSpace. It pins root.
+func (n *Node) Mend(ctx context.Context, root cid.Cid) error {
+	err := n.pulls.do(ctx, "mend "+root.KeyString(), func(ctx context.Context) error {
+		return n.bring(ctx, root, 0, true)
+	})
+	if err != nil {
+		return fmt.Errorf("mend %s: %w", root, err)
+	}
+	return nil
+}
+
+// bring is one run of a Fetch, or, with parts, of a Mend, to which each block
+// is worth having.
+func (n *Node) bring(ctx context.Context, root cid.Cid, size int64, parts bool) (err error) {
 	room, err := n.reserve(fetchCost(max(0, size)))
 	if err != nil {
 		return err
@@ -92,7 +111,7 @@ func (n *Node) pull(ctx context.Context, root cid.Cid, size int64) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p := &pull{node: n, room: room, held: map[digest]bool{}}
-	defer func() { p.end(err) }()
+	defer func() { p.end(err != nil && !parts) }()
 	p.stall = time.AfterFunc(n.opts.FetchTimeout, func() { cancel(errStalled) })
 	defer p.stall.Stop()
 	p.session = n.newSession(ctx)
@@ -237,12 +256,12 @@ func (p *pull) block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	return b, n.kubo.Exchange.NotifyNewBlocks(ctx, b)
 }
 
-// end gives the blocks free for GC, and deletes what was fetched in vain.
-func (p *pull) end(err error) {
+// end gives the blocks free for GC. What was fetched in vain is deleted.
+func (p *pull) end(vain bool) {
 	held := make([]digest, 0, len(p.held))
 	for d, fetched := range p.held {
 		held = append(held, d)
-		if fetched && err != nil {
+		if fetched && vain {
 			if err := p.node.discardUnless(d, 1); err != nil {
 				p.node.opts.Logger.Warn("delete a block that was fetched in vain", "err", err)
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/client"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -46,6 +47,9 @@ type Options struct {
 	// Gate says which peers may connect; nil: whoever comes. A peer that it
 	// admits no more is disconnected within Sweep.
 	Gate Gate
+	// Restrict puts limits on the streams of peers around those of libp2p; nil:
+	// those of libp2p alone.
+	Restrict func(network.ResourceManager) network.ResourceManager
 	// Sweep is how often open connections are held against Gate; 0: 1 s.
 	Sweep time.Duration
 	// Serve is asked for every block that a peer wants; one that it denies is

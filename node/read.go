@@ -47,6 +47,23 @@ func (n *Node) ReadBlockAt(ctx context.Context, c cid.Cid, p []byte, off int64) 
 	return readAt(b, p, off)
 }
 
+// ReadLocalAt is ReadBlockAt from this machine's disk alone: what is not there
+// is ErrNotFound, whoever else may have it.
+func (n *Node) ReadLocalAt(_ context.Context, c cid.Cid, p []byte, off int64) (int, error) {
+	d, ok := digestOf(c)
+	if !ok || off < 0 {
+		return 0, fmt.Errorf("read block %s at %d: %w", c, off, ErrNotFound)
+	}
+	m, err := n.files.readAt(d, p, off)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotFound
+	}
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("read block %s: %w", c, err)
+	}
+	return m, err
+}
+
 // readAt is io.ReaderAt on a block in memory.
 func readAt(b, p []byte, off int64) (int, error) {
 	if off >= int64(len(b)) {

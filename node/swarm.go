@@ -106,6 +106,12 @@ func hostOption(ctx context.Context, o Options, more []libp2p.Option) kubolibp2p
 				return nil
 			})
 		}
+		if o.Restrict != nil {
+			opts = append(opts, func(c *libp2p.Config) error {
+				c.ResourceManager = o.Restrict(c.ResourceManager)
+				return nil
+			})
+		}
 		h, err := kubolibp2p.DefaultHostOption(id, ps, opts...)
 		if err != nil || o.Upload == nil {
 			return h, err
