@@ -4,16 +4,37 @@
 // open. Orders wait for a peer that is away, and nothing that an origin said to
 // drop is served by a peer that came back before it has heard so.
 //
+// The origin runs a Server, a peer one Client for each of its origins. What is
+// promised: an order is durable at the origin before Order returns, durable at
+// the peer before the origin takes it as received, and kept there until its
+// receipt is durable, which in turn is kept and sent until the origin has
+// recorded it. Each step may happen again after a crash; none is left out. Of
+// all orders about one segment only the newest counts, on both sides.
+//
 // It does not know why an order is given, nor how blocks are kept.
 package control
 
 import (
+	"errors"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/musenai/musen/pin/contract"
+)
+
+var (
+	// ErrStranger says that a peer is not one that gets orders: not enrolled, or
+	// neither storage nor replica.
+	ErrStranger = errors.New("no line with this peer")
+	// ErrPurged says that a segment cannot be held by a peer that has still to
+	// purge it.
+	ErrPurged = errors.New("its purge is waiting")
+	// ErrClosed says that the server was closed.
+	ErrClosed = errors.New("control server closed")
+	// ErrInvalid says that what was said is not what can be said on the line.
+	ErrInvalid = errors.New("not valid")
 )
 
 // A Verb is what an order tells a peer to do.
@@ -25,9 +46,17 @@ const (
 	Purge Verb = "purge" // removed or taken down: delete it, and never serve it again
 )
 
+// An Instruction is what shall be done with a segment, by whichever peer.
+type Instruction struct {
+	Verb  Verb
+	Root  cid.Cid
+	Size  int64  // bytes of ciphertext; 0: unknown
+	Label string // of the station
+}
+
 // An Order is one thing that an origin tells one peer to do with a segment.
 type Order struct {
-	Seq    uint64    `cbor:"1,keyasint"` // counts the orders to this peer, from 1
+	Seq    uint64    `cbor:"1,keyasint"` // grows from order to order to this peer, from 1, with gaps
 	Peer   peer.ID   `cbor:"2,keyasint"` // who shall do it
 	Verb   Verb      `cbor:"3,keyasint"`
 	Root   cid.Cid   `cbor:"4,keyasint"`
@@ -72,7 +101,8 @@ type Report struct {
 	Version  string            `cbor:"10,keyasint,omitempty"`
 }
 
-// Kinds under which orders and receipts are signed.
+// Kinds under which orders and receipts are signed: each is followed by a slash
+// and the realm, so that nothing said in one realm counts in another.
 const (
 	OrderKind   = "order"
 	ReceiptKind = "receipt"

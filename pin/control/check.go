@@ -1,0 +1,229 @@
+package control
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen/pin/contract"
+	"github.com/musenai/musen/pin/wire"
+)
+
+const (
+	maxReason  = 200     // bytes
+	maxAppeal  = 1000    // bytes
+	maxVersion = 64      // bytes
+	maxLabel   = 64      // bytes
+	maxAddrs   = 16      // of a report
+	maxAddr    = 256     // bytes
+	maxBytes   = 1 << 50 // of a segment or of a disk
+	maxRoot    = 64      // bytes of a CID
+)
+
+func kind(what, realm string) string { return what + "/" + realm }
+
+// text refuses a string that is too long, or that does not print as it reads.
+func text(what, s string, max int) error {
+	if len(s) > max {
+		return fmt.Errorf("%w: %s of %d bytes, at most %d", ErrInvalid, what, len(s), max)
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%w: %s does not print", ErrInvalid, what)
+	}
+	return nil
+}
+
+// plain makes a string fit for text.
+func plain(s string, max int) string {
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > max {
+		s = strings.ToValidUTF8(s[:max], "")
+	}
+	return s
+}
+
+func checkRoot(c cid.Cid) error {
+	if !c.Defined() || c.ByteLen() > maxRoot {
+		return fmt.Errorf("%w: root", ErrInvalid)
+	}
+	if c.Prefix().MhType == mh.IDENTITY {
+		return fmt.Errorf("%w: root %s names no hash", ErrInvalid, c)
+	}
+	return nil
+}
+
+// checkTime refuses times that cannot be printed.
+func checkTime(what string, t time.Time) error {
+	if t.IsZero() {
+		return nil
+	}
+	if y := t.UTC().Year(); y < 1970 || y > 9000 {
+		return fmt.Errorf("%w: %s in the year %d", ErrInvalid, what, y)
+	}
+	return nil
+}
+
+func checkBytes(what string, n int64) error {
+	if n < 0 || n > maxBytes {
+		return fmt.Errorf("%w: %s %d", ErrInvalid, what, n)
+	}
+	return nil
+}
+
+func (v Verb) known() bool { return v == Hold || v == Drop || v == Purge }
+
+// urgent reports whether the verb takes something away, which goes first.
+func (v Verb) urgent() bool { return v == Drop || v == Purge }
+
+func (o Outcome) known() bool {
+	switch o {
+	case Done, Full, Outside, Failed, Lost:
+		return true
+	}
+	return false
+}
+
+// final reports whether an order with the outcome is over.
+func (o Outcome) final() bool { return o == Done || o == Full || o == Outside }
+
+func (i Instruction) check() error {
+	if !i.Verb.known() {
+		return fmt.Errorf("%w: verb %q", ErrInvalid, i.Verb)
+	}
+	if err := checkBytes("size", i.Size); err != nil {
+		return err
+	}
+	if err := text("label", i.Label, maxLabel); err != nil {
+		return err
+	}
+	return checkRoot(i.Root)
+}
+
+func (o Order) instruction() Instruction { return Instruction{o.Verb, o.Root, o.Size, o.Label} }
+
+func (o Order) check() error {
+	if o.Seq == 0 || o.Seq > maxSeq {
+		return fmt.Errorf("%w: order number %d", ErrInvalid, o.Seq)
+	}
+	if err := checkTime("issued", o.Issued); err != nil {
+		return err
+	}
+	return o.instruction().check()
+}
+
+func (r Receipt) check() error {
+	if r.Seq > maxSeq || !r.Verb.known() || !r.Outcome.known() {
+		return fmt.Errorf("%w: receipt for %s %d: %q", ErrInvalid, r.Verb, r.Seq, r.Outcome)
+	}
+	if r.Outcome == Lost && r.Seq != 0 {
+		return fmt.Errorf("%w: no order is to lose a segment", ErrInvalid)
+	}
+	if err := text("reason", r.Reason, maxReason); err != nil {
+		return err
+	}
+	if err := checkTime("time", r.At); err != nil {
+		return err
+	}
+	return checkRoot(r.Root)
+}
+
+func (r Report) check() error {
+	if err := r.Contract.Check(); err != nil {
+		return fmt.Errorf("%w: contract: %w", ErrInvalid, err)
+	}
+	for what, n := range map[string]int64{"held": r.Held, "used": r.Used, "free": r.Free, "served": r.Served} {
+		if err := checkBytes(what, n); err != nil {
+			return err
+		}
+	}
+	if len(r.Addrs) > maxAddrs {
+		return fmt.Errorf("%w: %d addresses", ErrInvalid, len(r.Addrs))
+	}
+	for _, a := range r.Addrs {
+		if err := checkAddr(a); err != nil {
+			return err
+		}
+	}
+	if err := text("appeal", r.Appeal, maxAppeal); err != nil {
+		return err
+	}
+	if err := text("version", r.Version, maxVersion); err != nil {
+		return err
+	}
+	return checkTime("pause", r.Paused)
+}
+
+func checkAddr(a string) error {
+	if len(a) > maxAddr {
+		return fmt.Errorf("%w: address of %d bytes", ErrInvalid, len(a))
+	}
+	if _, err := multiaddr.NewMultiaddr(a); err != nil {
+		return fmt.Errorf("%w: address: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+// fit makes a report one that an origin takes.
+func (r Report) fit() Report {
+	var addrs []string
+	for _, a := range r.Addrs {
+		if checkAddr(a) == nil && len(addrs) < maxAddrs {
+			addrs = append(addrs, a)
+		}
+	}
+	r.Addrs = addrs
+	if r.Contract.Check() != nil {
+		r.Contract = contract.Contract{}
+	}
+	r.Appeal, r.Version = plain(r.Appeal, maxAppeal), plain(r.Version, maxVersion)
+	r.Held, r.Used, r.Free, r.Served = natural(r.Held), natural(r.Used), natural(r.Free), natural(r.Served)
+	if checkTime("", r.Paused) != nil {
+		r.Paused = time.Time{}
+	}
+	return r
+}
+
+func natural(n int64) int64 { return max(0, min(n, maxBytes)) }
+
+// openOrder is an order that origin signed for self in realm, and nothing else.
+func openOrder(e wire.Envelope, origin, self peer.ID, realm string) (Order, error) {
+	var o Order
+	if err := wire.Open(origin, kind(OrderKind, realm), e, &o); err != nil {
+		return Order{}, err
+	}
+	if o.Peer != self {
+		return Order{}, fmt.Errorf("%w: order %d is for peer %s", ErrInvalid, o.Seq, o.Peer)
+	}
+	return o, o.check()
+}
+
+// readReceipt is a receipt whose signature is still to be verified.
+func readReceipt(e wire.Envelope) (Receipt, error) {
+	var r Receipt
+	if err := wire.Unmarshal(e.Payload, &r); err != nil {
+		return Receipt{}, err
+	}
+	return r, r.check()
+}
+
+// sealReceipt signs a receipt.
+func sealReceipt(key crypto.PrivKey, realm string, r Receipt) (wire.Envelope, error) {
+	r.Reason, r.At = plain(r.Reason, maxReason), r.At.UTC().Truncate(time.Second)
+	if err := r.check(); err != nil {
+		return wire.Envelope{}, err
+	}
+	return wire.Seal(key, kind(ReceiptKind, realm), r)
+}
