@@ -62,6 +62,14 @@ func (g *Gate) invited(p peer.ID) bool {
 	return ok && g.now().Before(until)
 }
 
+// onlyInvited reports whether p is a one-time identity, and no more.
+func (g *Gate) onlyInvited(p peer.ID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	_, enrolled := g.role(p)
+	return !enrolled && g.invited(p)
+}
+
 // Set admits the peers of a roster, and none of an earlier one.
 func (g *Gate) Set(r Roster) {
 	roles := make(map[peer.ID]Role, len(r.Peers))
