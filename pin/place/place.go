@@ -10,11 +10,13 @@
 //   - one comes, or gains weight: the new choice is Choose of the chosen and
 //     that one. Nobody else needs to be asked.
 //
-// So an origin works through all peers only for the roots of a peer that went
-// (with a Table, which remembers what does not depend on the root), and for the
-// rest compares a newcomer's Score with the lowest of those chosen. All of this
-// holds with spread as well, save that the score alone decides nothing there
-// when the chosen share sites.
+// So an origin works through all peers only for the roots of a peer that went,
+// with a Table, which remembers what does not depend on the root. For all other
+// roots it asks Over which newcomers score above the lowest of those chosen,
+// and where there are any, it chooses among these and the chosen. All of this
+// holds with spread as well, but if some of the chosen share a site, or have one
+// that stands in taken, the bound for Over is 0: then a newcomer may come in by
+// its site alone.
 //
 // The score is weight / -ln u. With a and b the first two big-endian 64-bit words
 // of the SHA-256 of the root's multihash, and c and d those of the peer ID's

@@ -250,6 +250,34 @@ func TestWeightChanges(t *testing.T) {
 	})
 }
 
+// Newcomers are compared with the lowest score, and those over it with the
+// chosen: nobody else is needed.
+func TestOver(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all, root := some(t, 2, 40), rootOf(rapid.Int().Draw(t, "root"))
+		k := rapid.IntRange(0, len(all)).Draw(t, "newcomers")
+		n, spread := rapid.IntRange(1, 6).Draw(t, "n"), rapid.Bool().Draw(t, "spread")
+		before := Choose(root, all[k:], n, nil, spread)
+		bound, sites := math.Inf(1), map[string]bool{}
+		for _, c := range before {
+			bound = min(bound, Score(root, c))
+			sites[c.Site] = true
+		}
+		if len(before) < n || spread && len(sites) < len(before) {
+			bound = 0
+		}
+		over := NewTable(all[:k]).Over(root, bound)
+		for _, c := range all[:k] {
+			if slices.Contains(over, c) != (Score(root, c) > bound) {
+				t.Fatalf("score %v of %v over %v: %v", Score(root, c), c, bound, over)
+			}
+		}
+		if got, want := Choose(root, append(over, before...), n, nil, spread), Choose(root, all, n, nil, spread); !slices.Equal(got, want) {
+			t.Fatalf("of the chosen and those over %v, of all %v", got, want)
+		}
+	})
+}
+
 // missing are the candidates of a that are not in b.
 func missing(a, b []Candidate) []Candidate {
 	var out []Candidate
@@ -319,6 +347,11 @@ func BenchmarkChoose(b *testing.B) {
 				}
 			})
 		}
+		b.Run(fmt.Sprintf("candidates=%d/over", n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				table.Over(rootOf(i), 1e9)
+			}
+		})
 		b.Run(fmt.Sprintf("candidates=%d/anew", n), func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				Choose(rootOf(i), cs, 3, nil, true)

@@ -78,6 +78,26 @@ func (t *Table) Choose(root cid.Cid, n int, taken []string, spread bool) []Candi
 	return out
 }
 
+// Over gives the candidates of t whose Score for root is above a bound, in no
+// order. With a Table of newcomers, and the lowest score of those chosen for
+// root as the bound, the answer is nearly always none, and costs nanoseconds for
+// each newcomer.
+func (t *Table) Over(root cid.Cid, bound float64) []Candidate {
+	r := rootSeed(root)
+	var out []Candidate
+	for i := range t.rows {
+		row := &t.rows[i]
+		u := chance(r, row.seed)
+		if (1-u)*bound*(1-rounding) <= row.weight && row.weight/-math.Log(u) > bound {
+			out = append(out, t.candidates[i])
+		}
+	}
+	return out
+}
+
+// rounding is what scores that are reckoned without a logarithm may be off.
+const rounding = 1e-12
+
 // choice is one choosing in the making.
 type choice struct {
 	table  *Table
@@ -182,7 +202,7 @@ func (l *shortlist) add(s scored) {
 			l.worst = i
 		}
 	}
-	l.bar = l.rows[l.worst].score * (1 - 1e-12) // rounding shuts nobody out
+	l.bar = l.rows[l.worst].score * (1 - rounding)
 }
 
 // rival is the row on the list whose place s would take, or -1.
