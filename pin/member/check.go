@@ -13,7 +13,7 @@ import (
 // Bounds of what is said about a peer.
 const (
 	maxWord  = 64  // bytes of a name, a site, a realm or a version
-	maxAddrs = 8   // addresses of one peer
+	maxAddrs = 16  // addresses of one peer
 	maxAddr  = 256 // bytes of one address
 )
 

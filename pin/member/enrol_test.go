@@ -212,16 +212,19 @@ func TestInviteIsSingleUse(t *testing.T) {
 		t.Fatalf("nobody won: %v", errs)
 	}
 	is(t, "the other", errs[1-won], ErrUsed)
-	before := text(l.Peers())
+	admitted := text(l.Peers())
 	again, err := Enrol(t.Context(), i, keys[won], Offer{Name: "another name", Contract: disk(9), Now: clock.now})
 	if err != nil || again.Self != members[won].Self || again.Name != members[won].Name {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	_, err = Enrol(t.Context(), i, keys[1-won], Offer{Now: clock.now})
 	is(t, "the other again", err, ErrUsed)
-	if got := text(l.Peers()); got != before {
-		t.Errorf("asking again changed\n%sto\n%s", before, got)
+	if got := text(l.Peers()); got != admitted {
+		t.Errorf("asking again changed\n%sto\n%s", admitted, got)
 	}
+	member := admit(t, l, Replica, "member")
+	_, err = l.take(t.Context(), i.ID, member)
+	is(t, "a member", err, ErrUsed)
 	clock.add(48 * time.Hour)
 	if _, err = Enrol(t.Context(), i, keys[won], Offer{Now: clock.now}); err == nil {
 		t.Error("the invitation is good for ever")
@@ -256,7 +259,7 @@ func TestEnrolmentSurvivesACrashBeforeItsAnswer(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, h = origin(t, o)
+	_, h = origin(t, o)
 	i.Addrs = addrsOf(h)
 	_, _, err = join(t, i, clock, Offer{Name: "thief"})
 	is(t, "somebody else", err, ErrUsed)

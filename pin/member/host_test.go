@@ -123,7 +123,8 @@ func hear(t testing.TB, from, to host.Host, p protocol.ID) (string, error) {
 func deaf(t testing.TB, what string, from, to host.Host, p protocol.ID) {
 	t.Helper()
 	got, err := hear(t, from, to, p)
-	if err == nil || got != "" || errors.Is(err, context.DeadlineExceeded) {
+	var late interface{ Timeout() bool }
+	if err == nil || got != "" || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) && late.Timeout() {
 		t.Errorf("%s: heard %q on %s, %v", what, got, p, err)
 	}
 }

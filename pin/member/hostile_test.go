@@ -107,6 +107,17 @@ func speak(t *testing.T, from, to host.Host) network.Stream {
 	return s
 }
 
+// signedFor is a request of signer about whomever e names.
+func signedFor(t *testing.T, key crypto.PrivKey, signer peer.ID, e enrolment) enrolRequest {
+	t.Helper()
+	r, err := sealEnrolment(key, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Own = signer
+	return r
+}
+
 // Requests that are wrong in any way are refused, and the invitation stays good.
 func TestHostileRequests(t *testing.T) {
 	o, clock := options(t)
@@ -130,6 +141,7 @@ func TestHostileRequests(t *testing.T) {
 		"another origin":      sealed(func(e *enrolment) { e.Origin = own }),
 		"another invite":      sealed(func(e *enrolment) { e.Invite = other.ID }),
 		"a key of another":    sealed(func(e *enrolment) { e.Own = other.ID }),
+		"signed for another":  signedFor(t, key, own, func() enrolment { e := good; e.Own = newID(t); return e }()),
 		"the origin itself":   sealed(func(e *enrolment) { e.Own = l.self }),
 		"a bad version":       sealed(func(e *enrolment) { e.Version = "\n" }),
 		"a bad name":          sealed(func(e *enrolment) { e.Name = "a\u202eb" }),

@@ -221,7 +221,7 @@ func TestPeersAreChecked(t *testing.T) {
 		"a socket on the disk":       func(p *Peer) { p.Addrs = []string{"/unix/tmp/x"} },
 		"half an address":            func(p *Peer) { p.Addrs = []string{"/ip4/192.0.2.1"} },
 		"another's address":          func(p *Peer) { p.Addrs = []string{address + "/p2p/" + newID(t).String()} },
-		"many addresses":             func(p *Peer) { p.Addrs = slices.Repeat([]string{address}, 9) },
+		"many addresses":             func(p *Peer) { p.Addrs = slices.Repeat([]string{address}, 17) },
 		"a long address":             func(p *Peer) { p.Addrs = []string{"/dns/" + strings.Repeat("a", 256) + "/tcp/1"} },
 		"a station with a long name": func(p *Peer) { p.Contract.Label = []string{strings.Repeat("a", 1<<10)} },
 	} {
