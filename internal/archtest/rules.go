@@ -28,6 +28,8 @@ func roofs() map[string][]string {
 		"internal/keyring":  {".", "seal", "policy"},
 		"gateway":           {".", "policy", "config", "web"},
 		"internal/host":     {"config", "node", "pin"},
+		"internal/swarm":    {"config", "node", "pin"},
+		"internal/wants":    {".", "catalog", "pin"},
 		"internal/testnet":  {everything},
 		"cmd":               {everything},
 		"bench":             {},
@@ -45,7 +47,7 @@ type technology struct {
 // named may be imported everywhere.
 func outside() []technology {
 	http := []string{"gateway", "node", "pin", "internal/host", "cmd", "internal/testnet", "bench"}
-	ipfs := []string{"node", "pin", "internal/host", "internal/testnet"}
+	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{
 		{"github.com/gin-gonic/gin", []string{"gateway"}},

@@ -1,0 +1,149 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/musenai/musen/pin/audit"
+	"github.com/musenai/musen/pin/control"
+	"github.com/musenai/musen/pin/keep"
+	"github.com/musenai/musen/pin/member"
+)
+
+// A Member is a peer, and all that is known of it.
+type Member struct {
+	member.Peer
+	Line    control.Line
+	Conduct audit.Conduct
+	Waiting int // orders without a receipt
+	Copies  keep.Count
+}
+
+// Peers are all members, this origin first.
+func (s *Swarm) Peers(ctx context.Context) ([]Member, error) {
+	lines := map[peer.ID]control.Line{}
+	for _, l := range s.lines.Lines() {
+		lines[l.Peer] = l
+	}
+	census := s.keeper.Census()
+	var all []Member
+	for _, p := range s.ledger.Peers() {
+		m, err := s.about(ctx, p, lines[p.ID], census[p.ID])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// Peer finds the member of a name or an ID, or returns member.ErrUnknown.
+func (s *Swarm) Peer(ctx context.Context, nameOrID string) (Member, error) {
+	p, err := s.ledger.Find(nameOrID)
+	if err != nil {
+		return Member{}, err
+	}
+	line := control.Line{Peer: p.ID}
+	for _, l := range s.lines.Lines() {
+		if l.Peer == p.ID {
+			line = l
+		}
+	}
+	return s.about(ctx, p, line, s.keeper.Census()[p.ID])
+}
+
+func (s *Swarm) about(ctx context.Context, p member.Peer, l control.Line, c keep.Count) (Member, error) {
+	m := Member{Peer: p, Line: l, Copies: c}
+	if p.Role == member.Storage || p.Role == member.Replica {
+		m.Conduct = s.standings.Get(p.ID)
+		waiting, err := s.lines.Waiting(ctx, p.ID)
+		if err != nil {
+			return m, err
+		}
+		m.Waiting = len(waiting)
+	}
+	return m, nil
+}
+
+// Invite makes an invitation. Without addresses it has those that this node
+// knows of itself.
+func (s *Swarm) Invite(ctx context.Context, r member.InviteRequest) (member.Invite, error) {
+	if len(r.Addrs) == 0 {
+		r.Addrs = s.node.Addrs()
+	}
+	return s.ledger.Invite(ctx, r)
+}
+
+// Withdraw ends the open invitation of that ID.
+func (s *Swarm) Withdraw(ctx context.Context, invite string) error {
+	id, err := peer.Decode(invite)
+	if err != nil {
+		return fmt.Errorf("withdraw invite %.80q: %w", invite, member.ErrUnknown)
+	}
+	return s.ledger.Withdraw(ctx, id)
+}
+
+// Admit lets an IPFS node in as a guest, which may fetch ciphertext.
+func (s *Swarm) Admit(ctx context.Context, id, name string) (Member, error) {
+	p, err := peer.Decode(id)
+	if err != nil {
+		return Member{}, fmt.Errorf("admit %.80q: %w: it is no peer ID", id, member.ErrInvalid)
+	}
+	if known, err := s.ledger.Find(id); err == nil && known.Role != member.Guest {
+		return Member{}, fmt.Errorf("admit %s: %w: it is a %s already", id, member.ErrInvalid, known.Role)
+	}
+	if err := s.ledger.Admit(ctx, member.Peer{ID: p, Role: member.Guest, Name: name}); err != nil {
+		return Member{}, err
+	}
+	return s.Peer(ctx, id)
+}
+
+// Remove ends the membership of a peer. What it holds stays noise.
+func (s *Swarm) Remove(ctx context.Context, nameOrID string) error {
+	p, err := s.ledger.Find(nameOrID)
+	if err != nil {
+		return err
+	}
+	if err := s.ledger.Remove(ctx, p.ID); err != nil {
+		return err
+	}
+	s.node.Unpeer(p.ID)
+	if err := s.node.Disconnect(p.ID); err != nil {
+		s.o.Log.Warn("disconnect a removed peer", "peer", p.ID.String(), "err", err)
+	}
+	if err := s.standings.Forget(ctx, p.ID); err != nil {
+		return err
+	}
+	return s.lines.Forget(ctx, p.ID)
+}
+
+// Drain has the copies of a peer moved elsewhere. It does not wait.
+func (s *Swarm) Drain(ctx context.Context, nameOrID string) (Member, error) {
+	p, err := s.ledger.Find(nameOrID)
+	if err != nil {
+		return Member{}, err
+	}
+	if err := s.ledger.Drain(ctx, p.ID); err != nil {
+		return Member{}, err
+	}
+	return s.Peer(ctx, nameOrID)
+}
+
+// Reinstate makes a peer as one that is new, for a reason that is kept.
+func (s *Swarm) Reinstate(ctx context.Context, nameOrID, reason string) (Member, error) {
+	p, err := s.ledger.Find(nameOrID)
+	if err != nil {
+		return Member{}, err
+	}
+	if err := s.standings.Reinstate(ctx, p.ID, reason); err != nil {
+		return Member{}, err
+	}
+	s.keeper.Members()
+	return s.Peer(ctx, nameOrID)
+}
+
+// Silent are the peers with orders that they did not answer for that long.
+func (s *Swarm) Silent(than time.Duration) []control.Line { return s.lines.Silent(than) }

@@ -1,0 +1,77 @@
+package swarm
+
+import (
+	"context"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/musenai/musen/pin/keep"
+	"github.com/musenai/musen/pin/member"
+)
+
+// gate admits the peers of the ledger, once it is open.
+type gate struct{ s *Swarm }
+
+// Admits implements node.Gate.
+func (g gate) Admits(p peer.ID) bool { return g.s.ready.Load() && g.s.ledger.Gate().Admits(p) }
+
+// serve says which blocks a peer may have: a storage peer those of live
+// segments, a guest likewise, and a replica those that it was told to hold and
+// has not got. So a replica that gave its copy away cannot get it here again at
+// the moment when it is asked to prove that it has it.
+func (s *Swarm) serve(p peer.ID, c cid.Cid) bool {
+	if !s.ready.Load() {
+		return false
+	}
+	role, ok := s.ledger.Gate().Role(p)
+	if !ok {
+		return false
+	}
+	root, live := s.o.Catalogue.SegmentOf(context.Background(), c.Hash())
+	if !live {
+		return false
+	}
+	return role != member.Replica || s.awaited(p, root)
+}
+
+// awaited reports whether a peer was told to hold a segment, and has not yet.
+func (s *Swarm) awaited(p peer.ID, root cid.Cid) bool {
+	h, ok := s.keeper.Health(root)
+	if !ok {
+		return false
+	}
+	for _, c := range h.Copies {
+		if c.Peer == p {
+			return c.State == keep.Ordered || c.State == keep.Failed || c.State == keep.Lost
+		}
+	}
+	return false
+}
+
+// restrict keeps those who were invited to the protocol of enrolment.
+func (s *Swarm) restrict(rm network.ResourceManager) network.ResourceManager {
+	return &late{ResourceManager: rm, s: s}
+}
+
+// late is a resource manager that is restricted once the ledger is open. Before
+// that nobody is connected.
+type late struct {
+	network.ResourceManager
+	s *Swarm
+}
+
+// OpenStream implements network.ResourceManager.
+func (l *late) OpenStream(p peer.ID, dir network.Direction) (network.StreamManagementScope, error) {
+	if !l.s.ready.Load() {
+		return nil, network.ErrResourceLimitExceeded
+	}
+	return l.s.ledger.Gate().Restrict(l.ResourceManager, pinsetProtocols()...).OpenStream(p, dir)
+}
+
+// pinsetProtocols are those that trusted peers alone speak.
+func pinsetProtocols() []protocol.ID {
+	return []protocol.ID{"/ipfscluster/", "/cluster-crdt/", "/meshsub/", "/floodsub/"}
+}
