@@ -234,6 +234,13 @@ func (u *unlocked) forgetOpener(bad *seal.Opener) {
 	}
 }
 
+// forget drops the opener, whatever it is made of.
+func (u *unlocked) forget() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.opener = nil
+}
+
 // A Stream is a segment that was opened for one request.
 type Stream struct {
 	edge     *Edge

@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -42,6 +44,35 @@ func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (m
 		s, err = rows[0].brief()
 	}
 	return s, c.failed(err, "look up block %s", mh.B58String())
+}
+
+// Inner are the blocks between the root of a live segment and its leaves, in no
+// order that means anything.
+func (c *Catalog) Inner(ctx context.Context, segment string) ([]cid.Cid, error) {
+	var r segmentRow
+	var rows []blockRow
+	err := c.reads.NewSelect().Model(&r).Column("leaves").Where("id = ? AND state = ?", segment, live).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = musen.ErrNotFound
+	}
+	if err == nil {
+		err = c.reads.NewSelect().Model(&rows).Where("segment = ?", segment).Order("multihash").Scan(ctx)
+	}
+	var leaves []cid.Cid
+	if err == nil {
+		leaves, err = unpackLeaves(r.Leaves)
+	}
+	isLeaf := map[string]bool{}
+	for _, leaf := range leaves {
+		isLeaf[string(leaf.Hash())] = true
+	}
+	var inner []cid.Cid
+	for _, row := range rows {
+		if !isLeaf[string(row.Multihash)] {
+			inner = append(inner, cid.NewCidV1(cid.DagProtobuf, row.Multihash))
+		}
+	}
+	return inner, c.failed(err, "list the blocks of segment %q", segment)
 }
 
 // brief is what a row tells of a segment without its leaves, texts and key.

@@ -171,13 +171,31 @@ func (b blocks) RepoSize(context.Context) (int64, error) {
 	return st.Used, err
 }
 
+// mender is a node and its catalogue as what can be mended.
+type mender struct {
+	*node.Node
+	rows *catalog.Catalog
+}
+
+var _ musen.Mender = mender{}
+
+// Inner implements musen.Mender.
+func (m mender) Inner(ctx context.Context, segment string) ([]cid.Cid, error) {
+	return m.rows.Inner(ctx, segment)
+}
+
 // checker reads segments back through an edge.
 type checker struct {
 	edge   *musen.Edge
-	blocks musen.BlockChecker
+	blocks musen.Mender
 }
 
 // Verify implements admin.Checker.
 func (c checker) Verify(ctx context.Context, g policy.Grant, id cid.Cid) (musen.Report, error) {
 	return c.edge.Verify(ctx, g, c.blocks, id)
+}
+
+// Repair implements admin.Checker.
+func (c checker) Repair(ctx context.Context, g policy.Grant, id cid.Cid) (musen.Report, error) {
+	return c.edge.Repair(ctx, g, c.blocks, id)
 }

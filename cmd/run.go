@@ -189,7 +189,7 @@ func (n *runningNode) servePublic() (err error) {
 func (n *runningNode) serveAdmin(home string) (err error) {
 	n.admin, err = admin.New(admin.Options{
 		Stations: n.rows, Segments: n.rows, Tokens: n.rows, Receipts: n.rows,
-		Origin: n.origin, Checker: checker{n.edge, n.node}, Node: blocks{n.node},
+		Origin: n.origin, Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
 		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),

@@ -87,10 +87,14 @@ type Checker interface {
 	// Verify checks every block and chunk of a segment for whoever has the
 	// grant. What is wrong with them stands in the report.
 	Verify(ctx context.Context, g policy.Grant, c cid.Cid) (musen.Report, error)
+	// Repair does what Verify does, after it has replaced blocks that are wrong
+	// or missing by those of peers.
+	Repair(ctx context.Context, g policy.Grant, c cid.Cid) (musen.Report, error)
 }
 
 // Node tells what peer this is and keeps its disk tidy.
 type Node interface {
+	musen.BlockChecker
 	PeerID() string
 	Addrs() []string // multiaddrs that peers can dial
 	// RepoSize is how many bytes the blocks take on disk.
@@ -114,6 +118,13 @@ type Options struct {
 	Now      func() time.Time // clock
 	Rand     io.Reader        // source of request ids
 	Log      *slog.Logger
+
+	// Those of this group are nil on a node without a swarm: their routes answer
+	// no_swarm.
+	Members  Members
+	Invites  Invites
+	Copies   Copies
+	Services Services
 
 	Policies  []byte   // Cedar text in force, as Engine loaded it
 	Version   string   // of the program

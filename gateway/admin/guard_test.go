@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -47,10 +48,10 @@ func TestEveryRouteIsDeclared(t *testing.T) {
 func TestEveryRouteIsDescribed(t *testing.T) {
 	w := newWorld(t, nil)
 	doc := newValidator(t, nil).doc
-	described := map[string]bool{}
+	described, parameter := map[string]bool{}, regexp.MustCompile(`:(\w+)`)
 	for path, item := range doc.Paths.Map() {
 		for method := range item.Operations() {
-			pattern := strings.NewReplacer("{station}", ":station", "{cid}", ":cid").Replace(path)
+			pattern := strings.NewReplacer("{", ":", "}", "").Replace(path)
 			described[method+" "+prefix+pattern] = true
 		}
 	}
@@ -58,7 +59,7 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 		if !described[key] {
 			t.Errorf("%s is not described", key)
 		}
-		path := strings.NewReplacer(":station", "{station}", ":cid", "{cid}").Replace(row.path)
+		path := parameter.ReplaceAllString(row.path, "{$1}")
 		item := doc.Paths.Find(path)
 		if item == nil {
 			continue
@@ -209,29 +210,26 @@ func TestForeignHostsAndSites(t *testing.T) {
 	}
 }
 
-// The permissions of every route, for each action held on a station, on
-// another one, and everywhere.
-func TestPermissions(t *testing.T) {
-	w := newWorld(t, nil)
-	jazz, rock := w.station("jazz"), w.station("rock")
-	id := w.segment("jazz", "one").CID
-	actions := []policy.Action{policy.Listen, policy.Download, policy.ReleaseKey, policy.Add, policy.Manage, policy.Moderate, policy.Audit, policy.Host}
-	type probe struct {
-		method, path, body string
-		allowed            []policy.Action // on jazz
-		node               bool            // must be held everywhere
-		hidden             bool            // 404 for who does not cover jazz
-	}
+// A probe is a request whose answer tells whether it was let in.
+type probe struct {
+	method, path, body string
+	allowed            []policy.Action // on jazz
+	node               bool            // must be held everywhere
+	hidden             bool            // 404 for who does not cover jazz
+}
+
+// probes are one for each route at least; id and station are of jazz.
+func probes(id, station string, actions []policy.Action) []probe {
 	use := []policy.Action{policy.Add, policy.Manage, policy.Audit}
 	read, manage := []policy.Action{policy.Manage, policy.Audit}, []policy.Action{policy.Manage}
-	probes := []probe{
+	return []probe{
 		{"GET", "/openapi.yaml", "", actions, false, false},
 		{"GET", "/status", "", read, true, false},
 		{"POST", "/gc", "", manage, true, false},
 		{"GET", "/stations", "", actions, false, false},
 		{"POST", "/stations", `{"name":"%s"}`, manage, true, false},
 		{"GET", "/stations/jazz", "", use, false, true},
-		{"GET", "/stations/" + jazz.ID, "", use, false, true},
+		{"GET", "/stations/" + station, "", use, false, true},
 		{"PATCH", "/stations/jazz", `{"description":"x"}`, manage, false, true},
 		{"DELETE", "/stations/jazz?force=maybe", "", manage, false, true},
 		{"GET", "/stations/jazz/segments", "", use, false, true},
@@ -240,6 +238,23 @@ func TestPermissions(t *testing.T) {
 		{"DELETE", "/segments/" + id, "body", manage, false, true},
 		{"POST", "/segments/" + id + "/links", `{}`, manage, false, true},
 		{"POST", "/verify", `{"cids":["` + id + `"]}`, []policy.Action{policy.Audit}, false, true},
+		{"GET", "/segments/" + id + "/copies", "", read, false, true},
+		{"GET", "/stations/jazz/replication", "", read, false, true},
+		{"GET", "/replication", "", read, true, false},
+		{"POST", "/pins/recover", `{"cids":["` + id + `"]}`, manage, false, true},
+		{"POST", "/pins/recover", `{}`, manage, true, false},
+		{"POST", "/pins/rebalance", "", manage, true, false},
+		{"GET", "/services", "", read, true, false},
+		{"POST", "/services", `{}`, manage, true, false},
+		{"DELETE", "/services/x", "body", manage, true, false},
+		{"GET", "/peers", "", read, true, false},
+		{"POST", "/peers", `{}`, manage, true, false},
+		{"DELETE", "/peers/x", "body", manage, true, false},
+		{"POST", "/peers/x/drain", "body", manage, true, false},
+		{"POST", "/peers/x/reinstate", `{}`, manage, true, false},
+		{"GET", "/peers/invites", "", read, true, false},
+		{"POST", "/peers/invites", `{}`, manage, true, false},
+		{"DELETE", "/peers/invites/x", "body", manage, true, false},
 		{"GET", "/tokens", "", read, true, false},
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"stations":["jazz"],"ttl":60}`, manage, false, true},
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"ttl":60}`, manage, true, false},
@@ -248,6 +263,16 @@ func TestPermissions(t *testing.T) {
 		{"POST", "/policy/explain", `{"action":"listen","station":"jazz","subject":"s","actions":["listen"]}`, read, false, true},
 		{"POST", "/policy/explain", `{"action":"listen","subject":"s","actions":["listen"]}`, read, true, false},
 	}
+}
+
+// The permissions of every route, for each action held on a station, on
+// another one, and everywhere.
+func TestPermissions(t *testing.T) {
+	w := newWorld(t, nil)
+	jazz, rock := w.station("jazz"), w.station("rock")
+	id := w.segment("jazz", "one").CID
+	actions := []policy.Action{policy.Listen, policy.Download, policy.ReleaseKey, policy.Add, policy.Manage, policy.Moderate, policy.Audit, policy.Host}
+	probes := probes(id, jazz.ID, actions)
 	if len(probes) < len(routes()) {
 		t.Fatalf("%d probes for %d routes", len(probes), len(routes()))
 	}
@@ -314,6 +339,8 @@ func TestUncoveredLooksAbsent(t *testing.T) {
 	}
 	for _, c := range [][3]string{
 		{"GET", "/segments/" + id}, {"GET", "/segments/" + removed}, {"DELETE", "/segments/" + id}, {"POST", "/segments/" + id + "/links", "{}"},
+		{"GET", "/segments/" + id + "/copies"}, {"GET", "/segments/" + removed + "/copies"}, {"GET", "/stations/jazz/replication"},
+		{"POST", "/pins/recover", `{"cids":["` + id + `"]}`}, {"POST", "/pins/recover", `{"cids":["` + unknown + `"]}`},
 		{"POST", "/verify", `{"cids":["` + id + `"]}`}, {"POST", "/verify", `{"cids":["` + unknown + `"]}`},
 		{"GET", "/stations/jazz"}, {"GET", "/stations/unknown"}, {"POST", "/stations/jazz/segments", "audio"}, {"POST", "/stations/unknown/segments", "audio"},
 		{"POST", "/tokens", `{"subject":"s","actions":["add"],"stations":["jazz"]}`}, {"POST", "/tokens", `{"subject":"s","actions":["add"],"stations":["unknown"]}`},

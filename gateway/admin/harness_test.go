@@ -39,6 +39,7 @@ const maxSegment = 2 << 20
 // answer is held against openapi.yaml.
 type world struct {
 	*memory
+	fleet    *fleet
 	t        *testing.T
 	server   *Server
 	issuer   *policy.Issuer
@@ -76,7 +77,7 @@ func (w *world) now() time.Time {
 func newWorld(t *testing.T, change func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, log: &logBuffer{}}
-	w.memory = newMemory(w.now)
+	w.memory, w.fleet = newMemory(w.now), newFleet(w.now)
 	o := w.options()
 	if change != nil {
 		change(&o)
@@ -101,6 +102,7 @@ func (w *world) options() Options {
 	return Options{
 		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Receipts: w.memory,
 		Origin: origin, Checker: checker{edge, w.memory}, Node: w.memory,
+		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,
 		Engine: engine, Verifier: w.verifier, Issuer: w.issuer,
 		Digest: func() hash.Hash { return hmac.New(sha256.New, []byte("digest")) },
 		Now:    w.now, Rand: rand.Reader, Log: log,

@@ -35,7 +35,9 @@ type memory struct {
 	revoked   map[string]time.Time // jti or "subject "+subject
 	receipts  map[string]keptReceipt
 	blocks    map[string][]byte // by multihash
+	peers     map[string][]byte // blocks that peers have, by multihash
 	pins      map[string]cid.Cid
+	stuck     bool   // a GC fails
 	full      bool   // the disk
 	version   uint64 // of the catalogue
 	destroyed int    // data keys
@@ -57,7 +59,7 @@ func newMemory(now func() time.Time) *memory {
 	return &memory{
 		now: now, stations: map[string]musen.Station{}, segments: map[string]*kept{},
 		revoked: map[string]time.Time{}, receipts: map[string]keptReceipt{},
-		blocks: map[string][]byte{}, pins: map[string]cid.Cid{},
+		blocks: map[string][]byte{}, peers: map[string][]byte{}, pins: map[string]cid.Cid{},
 	}
 }
 
@@ -72,7 +74,7 @@ var (
 	_ musen.KeyMaker     = (*memory)(nil)
 	_ musen.KeyReleaser  = (*memory)(nil)
 	_ musen.BlockReader  = (*memory)(nil)
-	_ musen.BlockChecker = (*memory)(nil)
+	_ musen.Mender       = (*memory)(nil)
 )
 
 // lock locks until the end of the caller.
@@ -375,6 +377,9 @@ func (m *memory) Pins(context.Context) iter.Seq2[cid.Cid, error] {
 // GC drops the blocks of no live segment.
 func (m *memory) GC(context.Context) (blocks int, freed int64, err error) {
 	defer m.lock()()
+	if m.stuck {
+		return 0, 0, errors.New("not all links could be fetched")
+	}
 	used := map[string]bool{}
 	for _, s := range m.segments {
 		if s.live() {
@@ -402,7 +407,18 @@ func (m *memory) ReadBlockAt(_ context.Context, c cid.Cid, p []byte, off int64) 
 	return bytes.NewReader(b).ReadAt(p, off)
 }
 
-func (m *memory) Heal(context.Context, cid.Cid) error { return errors.New("nobody has it") }
+// Heal takes what is asked for from peers, if they have it.
+func (m *memory) Heal(_ context.Context, c cid.Cid) error {
+	defer m.lock()()
+	b, ok := m.peers[string(c.Hash())]
+	if !ok {
+		return errors.New("nobody has it")
+	}
+	m.blocks[string(c.Hash())] = bytes.Clone(b)
+	return nil
+}
+
+func (m *memory) Inner(context.Context, string) ([]cid.Cid, error) { return nil, nil }
 
 func (m *memory) Verify(_ context.Context, c cid.Cid) error {
 	defer m.lock()()
@@ -464,4 +480,8 @@ var _ Checker = checker{}
 
 func (c checker) Verify(ctx context.Context, g policy.Grant, id cid.Cid) (musen.Report, error) {
 	return c.edge.Verify(ctx, g, c.blocks, id)
+}
+
+func (c checker) Repair(ctx context.Context, g policy.Grant, id cid.Cid) (musen.Report, error) {
+	return c.edge.Repair(ctx, g, c.blocks, id)
 }

@@ -21,6 +21,7 @@ const (
 	onNode                 // the node as a whole
 	onStation              // the station in the path
 	onSegment              // the station of the segment in the path
+	onRemains              // the same, also of a segment that was removed
 	onEach                 // stations that the handler finds, and asks about with call.mayUse
 	onNothing              // what any valid credential may see
 )
@@ -45,9 +46,14 @@ func routes() []route {
 		station  = "/stations/:station"
 		segments = station + "/segments"
 		segment  = "/segments/:cid"
+		peers    = "/peers"
+		peer     = peers + "/:peer"
+		services = "/services"
 		get      = http.MethodGet
 		post     = http.MethodPost
 	)
+	wait := []string{"wait", "wait_timeout"}
+	limit := []string{"limit"}
 	return []route{
 		{get, "/openapi.yaml", onNothing, nil, nil, (*Server).getOpenAPI},
 		{get, "/status", onNode, read, nil, (*Server).getStatus},
@@ -66,6 +72,24 @@ func routes() []route {
 		{post, segment + "/links", onSegment, manage, nil, (*Server).makeLink},
 		{post, "/verify", onEach, audit, nil, (*Server).verify},
 
+		{get, peers, onNode, read, nil, (*Server).listPeers},
+		{post, peers, onNode, manage, nil, (*Server).admitPeer},
+		{get, peers + "/invites", onNode, read, nil, (*Server).listInvites},
+		{post, peers + "/invites", onNode, manage, nil, (*Server).invite},
+		{http.MethodDelete, peers + "/invites/:invite", onNode, manage, nil, (*Server).withdrawInvite},
+		{http.MethodDelete, peer, onNode, manage, nil, (*Server).removePeer},
+		{post, peer + "/drain", onNode, manage, nil, (*Server).drainPeer},
+		{post, peer + "/reinstate", onNode, manage, nil, (*Server).reinstatePeer},
+
+		{get, segment + "/copies", onRemains, read, wait, (*Server).getCopies},
+		{get, station + "/replication", onStation, read, limit, (*Server).getStationReplication},
+		{get, "/replication", onNode, read, limit, (*Server).getReplication},
+		{post, "/pins/recover", onEach, manage, nil, (*Server).recoverPins},
+		{post, "/pins/rebalance", onNode, manage, nil, (*Server).rebalancePins},
+		{get, services, onNode, read, nil, (*Server).listServices},
+		{post, services, onNode, manage, nil, (*Server).addService},
+		{http.MethodDelete, services + "/:service", onNode, manage, nil, (*Server).removeService},
+
 		{get, "/tokens", onNode, read, nil, (*Server).listTokens},
 		{post, "/tokens", onEach, manage, nil, (*Server).issueToken},
 		{post, "/tokens/revoke", onNode, manage, nil, (*Server).revoke},
@@ -81,6 +105,7 @@ type call struct {
 	grant   policy.Grant
 	station musen.Station // of the path, or of its segment
 	segment musen.Segment // of the path
+	waiting waiting       // of an upload
 }
 
 // mayUse reports whether the caller has leave for what the route needs on a
@@ -127,6 +152,8 @@ func (c *call) find(ctx context.Context, g *gin.Context) (err error) {
 		return c.require(c.station)
 	case onSegment:
 		return c.findSegment(ctx, g.Param("cid"))
+	case onRemains:
+		return c.findRemains(ctx, g.Param("cid"))
 	}
 	return errForbidden
 }
@@ -147,7 +174,20 @@ func (c call) absent(err error, format string, name string) error {
 	return err
 }
 
+// findSegment finds a segment that the caller names, unless it was removed.
 func (c *call) findSegment(ctx context.Context, spelling string) error {
+	if err := c.findRemains(ctx, spelling); err != nil {
+		return err
+	}
+	if c.segment.State == musen.Removed {
+		return musen.ErrGone
+	}
+	return nil
+}
+
+// findRemains finds a segment that the caller names, or the tombstone that is
+// left of it.
+func (c *call) findRemains(ctx context.Context, spelling string) error {
 	id, err := parseCID(spelling)
 	if err != nil {
 		return err
@@ -158,11 +198,5 @@ func (c *call) findSegment(ctx context.Context, spelling string) error {
 	if c.station, err = c.server.Stations.Station(ctx, c.segment.Station); err != nil {
 		return err
 	}
-	if err := c.require(c.station); err != nil {
-		return err
-	}
-	if c.segment.State == musen.Removed {
-		return musen.ErrGone
-	}
-	return nil
+	return c.require(c.station)
 }

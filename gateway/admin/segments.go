@@ -117,7 +117,7 @@ func (s *Server) verify(c *gin.Context, in call) error {
 	c.Writer.WriteHeaderNow()
 	for segment, err := range work {
 		if err == nil {
-			err = s.verifyOne(c, in, segment)
+			err = s.verifyOne(c, in, segment, req.Repair)
 		}
 		if err != nil {
 			s.Log.WarnContext(ctx, "verify stopped", "err", err)
@@ -128,14 +128,18 @@ func (s *Server) verify(c *gin.Context, in call) error {
 }
 
 // verifyOne writes the line of one segment.
-func (s *Server) verifyOne(c *gin.Context, in call, segment musen.Segment) error {
-	r, err := s.Checker.Verify(c.Request.Context(), in.grant, segment.CID)
+func (s *Server) verifyOne(c *gin.Context, in call, segment musen.Segment, repair bool) error {
+	look := s.Checker.Verify
+	if repair {
+		look = s.Checker.Repair
+	}
+	r, err := look(c.Request.Context(), in.grant, segment.CID)
 	if err != nil {
 		return err
 	}
 	line := wire.Verified{
 		CID: segment.CID.String(), Station: segment.Station, OK: r.Err == nil,
-		Blocks: r.Blocks, Chunks: r.Chunks, Bytes: r.Bytes,
+		Blocks: r.Blocks, Mended: r.Mended, Chunks: r.Chunks, Bytes: r.Bytes,
 	}
 	if r.Err != nil {
 		line.Error = r.Err.Error()

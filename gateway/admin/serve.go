@@ -47,6 +47,9 @@ type Server struct {
 	started time.Time
 	busy    sync.Map // idempotency keys of uploads that are under way
 
+	stopping context.Context // ends when Shutdown begins
+	stop     context.CancelFunc
+
 	mu      sync.Mutex
 	closed  bool
 	servers []*http.Server
@@ -59,6 +62,7 @@ func New(o Options) (*Server, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	s := &Server{Options: o, routes: map[string]route{}, sites: http.NewCrossOriginProtection(), started: o.Now()}
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	gin.SetMode(gin.ReleaseMode) // debug mode prints to standard output
 	s.engine = gin.New()
 	s.handler = s.engine
@@ -124,9 +128,11 @@ func checkListener(l net.Listener, trust Trust) error {
 	return errors.New("serve the admin API: listen on a loopback address, or as the local operator on a unix socket")
 }
 
-// Shutdown takes no more connections and waits for the requests under way. When
-// ctx ends first they are cut, and its error returned.
+// Shutdown takes no more connections and waits for the requests under way,
+// which no longer wait for copies. When ctx ends first they are cut, and its
+// error returned.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
 	s.mu.Lock()
 	s.closed = true
 	servers := s.servers

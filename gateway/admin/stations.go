@@ -8,6 +8,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/swarm"
 )
 
 // listStations answers with the stations that the caller may use.
@@ -30,12 +31,17 @@ func (s *Server) createStation(c *gin.Context, _ call) error {
 	if err := s.readJSON(c, &n); err != nil {
 		return err
 	}
-	if err := checkStation(n.Name, n.Description); err != nil {
+	if err := checkWant(n.Replication); err != nil {
 		return err
 	}
-	station, err := s.Origin.CreateStation(c.Request.Context(), musen.Station{
+	station := musen.Station{
 		Name: n.Name, Description: n.Description, Downloads: n.Downloads == nil || *n.Downloads,
-	})
+		Replication: n.Replication.Apply(musen.NoReplication()),
+	}
+	if err := checkStation(station); err != nil {
+		return err
+	}
+	station, err := s.Origin.CreateStation(c.Request.Context(), station)
 	if err != nil {
 		return err
 	}
@@ -43,11 +49,22 @@ func (s *Server) createStation(c *gin.Context, _ call) error {
 	return s.answer(c, http.StatusCreated, wire.FromStation(station))
 }
 
-func checkStation(name, description string) error {
-	if err := musen.CheckStationName(name); err != nil {
+// checkWant refuses a spread that is none; the numbers are checkStation's.
+func checkWant(w *swarm.WantChange) error {
+	if w != nil && w.Spread != nil && *w.Spread != swarm.SpreadNone && *w.Spread != swarm.SpreadSite {
+		return errField.with("The spread is neither none nor site.")
+	}
+	return nil
+}
+
+func checkStation(s musen.Station) error {
+	if err := musen.CheckStationName(s.Name); err != nil {
 		return errField.with("The name is not acceptable: %v.", err)
 	}
-	if !isText(description) {
+	if err := s.Replication.Check(); err != nil {
+		return errField.with("The replication is not acceptable: %v.", err)
+	}
+	if !isText(s.Description) {
 		return errField.with("The description is not one line of text of at most %d bytes, without characters that change its direction.", maxText)
 	}
 	return nil
@@ -72,7 +89,11 @@ func (s *Server) changeStation(c *gin.Context, in call) error {
 	if change.Downloads != nil {
 		station.Downloads = *change.Downloads
 	}
-	if err := checkStation(station.Name, station.Description); err != nil {
+	if err := checkWant(change.Replication); err != nil {
+		return err
+	}
+	station.Replication = change.Replication.Apply(station.Replication)
+	if err := checkStation(station); err != nil {
 		return err
 	}
 	if err := s.Stations.UpdateStation(c.Request.Context(), station); err != nil {

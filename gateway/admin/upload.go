@@ -19,7 +19,7 @@ import (
 
 // uploadParameters are what an upload may tell of its audio.
 func uploadParameters() []string {
-	return []string{"title", "artist", "filename", "ai_generated", "again", "publish_at", "expires_at"}
+	return []string{"title", "artist", "filename", "ai_generated", "again", "publish_at", "expires_at", "wait", "wait_timeout"}
 }
 
 // upload adds the audio that is the body of the request. Nothing of the body
@@ -28,10 +28,16 @@ func (s *Server) upload(c *gin.Context, in call) error {
 	if err := checkBodyType(c.Request, isAudio, errAudioType); err != nil {
 		return err
 	}
-	req, err := addRequest(c, in.station)
+	req, w, err := addRequest(c, in.station)
 	if err != nil {
 		return err
 	}
+	if w.level == replicated || w.level == durable {
+		if _, err := partOf(s.Copies); err != nil {
+			return err
+		}
+	}
+	in.waiting = w
 	key, err := idempotencyKey(c.Request, in)
 	if err != nil {
 		return err
@@ -53,7 +59,7 @@ func (s *Server) upload(c *gin.Context, in call) error {
 }
 
 // addRequest reads what an upload tells of its audio.
-func addRequest(c *gin.Context, station musen.Station) (musen.AddRequest, error) {
+func addRequest(c *gin.Context, station musen.Station) (musen.AddRequest, waiting, error) {
 	p := parameters{values: c.Request.URL.Query()}
 	req := musen.AddRequest{
 		Station: station.ID, Title: p.text("title"), Artist: p.text("artist"), Filename: p.fileName("filename"),
@@ -63,7 +69,7 @@ func addRequest(c *gin.Context, station musen.Station) (musen.AddRequest, error)
 	if !req.ExpiresAt.IsZero() && !req.ExpiresAt.After(req.PublishAt) {
 		p.fail("expires_at", "is not later than publish_at")
 	}
-	return req, p.err
+	return req, p.waiting(), p.err
 }
 
 // idempotencyKey is the key that a request is known by, apart from those of
@@ -143,13 +149,33 @@ func (s *Server) tooLong() error {
 	return errUploadTooLong.with("The audio is longer than %d bytes; nothing of it was kept.", s.MaxSegment)
 }
 
+// answerAdded answers with a segment that is durable here, once it has reached
+// the level that the caller waits for or the time for that is over.
 func (s *Server) answerAdded(c *gin.Context, in call, r receipt) error {
 	status := http.StatusCreated
 	if r.Existing {
 		status = http.StatusOK
 	}
+	added := wire.Added{Segment: wire.FromSegment(r.segment, in.station), Existing: r.Existing}
+	if in.waiting.level != "" {
+		added.Level, added.Reason = s.reached(c.Request.Context(), r.segment.CID, in.waiting)
+	}
 	c.Header("Location", prefix+"/segments/"+r.CID.String())
-	return s.answer(c, status, wire.Added{Segment: wire.FromSegment(r.segment, in.station), Existing: r.Existing})
+	return s.answer(c, status, added)
+}
+
+// reached waits as w says, and tells the level that was reached, and what keeps
+// it from being better. It does not fail: the segment was added.
+func (s *Server) reached(ctx context.Context, root cid.Cid, w waiting) (level, reason string) {
+	if s.Copies == nil {
+		return stored, ""
+	}
+	h, err := s.await(ctx, s.Copies, root, w)
+	if err != nil {
+		s.Log.WarnContext(ctx, "copies of an added segment not known", "cid", root.String(), "err", err)
+		return stored, "its copies are not known now"
+	}
+	return h.Level, h.Reason
 }
 
 // A receipt is what is remembered of an upload with an idempotency key.

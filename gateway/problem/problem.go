@@ -9,8 +9,11 @@ package problem
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
+
+	"github.com/musenai/musen"
 )
 
 // A Problem is the body of an answer that refuses or fails a request.
@@ -33,6 +36,9 @@ func Of(err error) Problem {
 		code, a = internal, lookUp(internal)
 	}
 	detail := a.detail
+	if code == gone && errors.Is(err, musen.ErrExpired) {
+		detail = "The segment has expired."
+	}
 	if d := detailOf(err); d != "" {
 		detail = d
 	}

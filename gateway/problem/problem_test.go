@@ -54,6 +54,7 @@ func TestEveryErrorHasAStatusAndACode(t *testing.T) {
 		{NotAcceptable, 406, "not_acceptable"},
 		{musen.ErrExists, 409, "exists"},
 		{musen.ErrGone, 410, "gone"},
+		{musen.ErrExpired, 410, "gone"},
 		{PreconditionFailed, 412, "precondition_failed"},
 		{&http.MaxBytesError{Limit: 3}, 413, "too_large"},
 		{musen.ErrTooLarge, 413, "too_large"},
@@ -138,6 +139,15 @@ func TestWithDetail(t *testing.T) {
 	_, p := ask(t, http.MethodGet, err)
 	if p.Code != "invalid" || p.Detail != `station name "A": use only a-z` {
 		t.Errorf("got %+v", p)
+	}
+}
+
+// What has expired was not removed.
+func TestExpired(t *testing.T) {
+	_, removed := ask(t, http.MethodGet, musen.ErrGone)
+	_, expired := ask(t, http.MethodGet, fmt.Errorf("open: %w", musen.ErrExpired))
+	if !strings.Contains(removed.Detail, "removed") || !strings.Contains(expired.Detail, "expired") || strings.Contains(expired.Detail, "removed") {
+		t.Errorf("removed: %q, expired: %q", removed.Detail, expired.Detail)
 	}
 }
 

@@ -140,8 +140,18 @@ func (c *Client) Revoke(ctx context.Context, r wire.Revocation) (done wire.Revok
 // every block and opens every chunk. The results come as they are ready; an
 // error is the last thing that comes, and without one all were looked at.
 func (c *Client) Verify(ctx context.Context, ids ...cid.Cid) iter.Seq2[wire.Verified, error] {
+	return c.verify(ctx, false, ids)
+}
+
+// Repair does what Verify does, after blocks that are wrong or missing were
+// replaced by those of peers.
+func (c *Client) Repair(ctx context.Context, ids ...cid.Cid) iter.Seq2[wire.Verified, error] {
+	return c.verify(ctx, true, ids)
+}
+
+func (c *Client) verify(ctx context.Context, repair bool, ids []cid.Cid) iter.Seq2[wire.Verified, error] {
 	return func(yield func(wire.Verified, error) bool) {
-		var in wire.VerifyRequest
+		in := wire.VerifyRequest{Repair: repair}
 		for _, id := range ids {
 			in.CIDs = append(in.CIDs, id.String())
 		}

@@ -24,6 +24,12 @@ type Upload struct {
 	PublishAt   time.Time
 	ExpiresAt   time.Time
 
+	// Wait is the level that the segment shall reach before the answer comes:
+	// stored, replicated or durable; empty: none. The answer comes after
+	// WaitTimeout in any case; 0: the node's default.
+	Wait        string
+	WaitTimeout time.Duration
+
 	// IdempotencyKey makes a repetition of the whole upload harmless: the node
 	// answers it as it did the first time.
 	IdempotencyKey string
@@ -71,5 +77,6 @@ func (u Upload) query() url.Values {
 			q.Set(name, at.UTC().Format(time.RFC3339))
 		}
 	}
+	setWait(q, u.Wait, u.WaitTimeout)
 	return q
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/gateway/admin/wire/swarm"
 )
 
 // Status tells what node answers, and how much it holds.
@@ -26,19 +27,22 @@ type Status struct {
 
 // Station is a station.
 type Station struct {
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	Description string    `json:"description"`
-	Downloads   bool      `json:"downloads"`
-	Epoch       uint64    `json:"epoch"`
-	Created     time.Time `json:"created"`
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Description string     `json:"description"`
+	Label       string     `json:"label"` // what peers know it by
+	Downloads   bool       `json:"downloads"`
+	Epoch       uint64     `json:"epoch"`
+	Created     time.Time  `json:"created"`
+	Replication swarm.Want `json:"replication"`
 }
 
 // FromStation shapes a station.
 func FromStation(s musen.Station) Station {
 	return Station{
-		ID: s.ID, Name: s.Name, Description: s.Description,
+		ID: s.ID, Name: s.Name, Description: s.Description, Label: s.Label,
 		Downloads: s.Downloads, Epoch: s.Epoch, Created: s.Created.UTC(),
+		Replication: swarm.FromReplication(s.Replication),
 	}
 }
 
@@ -47,18 +51,21 @@ type Stations struct {
 	Stations []Station `json:"stations"`
 }
 
-// NewStation asks for a station. Downloads are on unless switched off.
+// NewStation asks for a station. Downloads are on unless switched off, and
+// there is one copy unless more are asked for.
 type NewStation struct {
-	Name        string `json:"name"`
-	Description string `json:"description,omitempty"`
-	Downloads   *bool  `json:"downloads,omitempty"`
+	Name        string            `json:"name"`
+	Description string            `json:"description,omitempty"`
+	Downloads   *bool             `json:"downloads,omitempty"`
+	Replication *swarm.WantChange `json:"replication,omitempty"`
 }
 
 // StationChange changes what is not nil.
 type StationChange struct {
-	Name        *string `json:"name,omitempty"`
-	Description *string `json:"description,omitempty"`
-	Downloads   *bool   `json:"downloads,omitempty"`
+	Name        *string           `json:"name,omitempty"`
+	Description *string           `json:"description,omitempty"`
+	Downloads   *bool             `json:"downloads,omitempty"`
+	Replication *swarm.WantChange `json:"replication,omitempty"`
 }
 
 // Segment is a segment of a station.
@@ -99,10 +106,13 @@ func utc(t time.Time) time.Time {
 }
 
 // Added is the answer to an upload. Existing tells that the station had this
-// audio already, and the segment is that one.
+// audio already, and the segment is that one. Level and Reason are told to who
+// waited for a level: the one that was reached, and why it is none better.
 type Added struct {
 	Segment
-	Existing bool `json:"existing"`
+	Existing bool   `json:"existing"`
+	Level    string `json:"level,omitempty"`
+	Reason   string `json:"reason,omitempty"`
 }
 
 // Segments is one page of a station's segments. Next is the cursor of the next
@@ -182,9 +192,11 @@ type Revoked struct {
 }
 
 // VerifyRequest names the segments to read back; none means all that the
-// caller may audit.
+// caller may audit. With Repair blocks that are wrong or missing are fetched
+// from peers first.
 type VerifyRequest struct {
-	CIDs []string `json:"cids,omitempty"`
+	CIDs   []string `json:"cids,omitempty"`
+	Repair bool     `json:"repair,omitempty"`
 }
 
 // Verified is one line of the answer to a VerifyRequest. Error is empty when
@@ -194,6 +206,7 @@ type Verified struct {
 	Station string `json:"station,omitempty"` // id
 	OK      bool   `json:"ok"`
 	Blocks  int    `json:"blocks"` // read and hash-checked
+	Mended  int    `json:"mended"` // blocks that were replaced by those of peers
 	Chunks  int64  `json:"chunks"` // opened
 	Bytes   int64  `json:"bytes"`  // of audio
 	Error   string `json:"error,omitempty"`
