@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	window    = 4096 // orders to one peer that are in memory
+	window    = 2048 // orders to one peer that are in memory
 	reserve   = 1024 // numbers that are put aside at once
 	keptMost  = 10_000
 	keptSlack = 500 // receipts above keptMost until the oldest are dropped
@@ -27,6 +27,7 @@ const (
 	tokens      = 10_000 // per second
 	tokensBurst = 2 * maxBatch * stray
 	stray       = 8
+	shakes      = 4  // lines of a peer that are not up yet
 	hellosBurst = 30 // lines that a peer may open at once; one per second after that
 )
 
@@ -100,6 +101,16 @@ func (s *Server) waiting(ctx context.Context, a *account, root cid.Cid) (Order, 
 	o, err := unkept(root, b)
 	o.Peer = a.id
 	return o, err == nil, err
+}
+
+// waitingHead is the number and verb of the order about a segment that a peer
+// has not answered, 0 if there is none.
+func (s *Server) waitingHead(ctx context.Context, a *account, root cid.Cid) (uint64, Verb, error) {
+	b, err := s.get(ctx, s.orderKey(a.id, root))
+	if b == nil || err != nil {
+		return 0, "", err
+	}
+	return keptHead(b)
 }
 
 // scan returns the orders with the lowest numbers above one and up to another,

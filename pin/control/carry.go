@@ -131,6 +131,7 @@ func (c *Client) settle(ctx context.Context, batch []result) {
 			if r.Outcome.final() {
 				c.work.again(r.Root, c.o.Retry)
 			}
+			c.work.tasks[r.Root].told = untold
 		}
 	}
 }
@@ -150,12 +151,12 @@ func (c *Client) judge(batch []result) []Receipt {
 		if !r.outcome.final() {
 			r.outcome = Failed
 			c.work.again(r.root, c.o.Retry)
-			if r.reason = plain(r.reason, maxReason); t.told == r.reason && t.tries > 1 {
+			if r.reason = plain(r.reason, maxReason); t.told == r.reason {
 				continue
 			}
 			t.told = r.reason
 		}
-		receipts = append(receipts, Receipt{t.seq, t.verb, r.root, r.outcome, r.reason, c.o.Now()})
+		receipts = append(receipts, Receipt{t.seq, t.verb, r.root, r.outcome, r.reason, c.o.Now()}.fit())
 	}
 	return receipts
 }
@@ -174,11 +175,11 @@ func (w *work) again(root cid.Cid, after func(int) time.Duration) {
 func (c *Client) post(ctx context.Context, receipts []Receipt) error {
 	var puts, ends []write
 	for _, r := range receipts {
-		w, err := c.sealed(outKey{answers, r.Root.String()}, r)
+		b, err := wire.Marshal(r)
 		if err != nil {
 			return err
 		}
-		puts = append(puts, w)
+		puts = append(puts, write{c.key(answers, r.Root.String()), b})
 		if r.Outcome.final() {
 			ends = append(ends, write{key: c.orderKey(r.Root)})
 		}
@@ -216,13 +217,4 @@ func (c *Client) outdated(receipts []Receipt) (writes []write) {
 		}
 	}
 	return writes
-}
-
-func (c *Client) sealed(k outKey, r Receipt) (write, error) {
-	e, err := sealReceipt(c.o.Key, c.o.Realm, r)
-	if err != nil {
-		return write{}, err
-	}
-	b, err := wire.Marshal(e)
-	return write{c.key(k.dir, k.name), b}, err
 }

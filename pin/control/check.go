@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -22,6 +23,7 @@ const (
 	maxAppeal  = 1000    // bytes
 	maxVersion = 64      // bytes
 	maxLabel   = 64      // bytes
+	maxRealm   = 256     // bytes
 	maxAddrs   = 16      // of a report
 	maxAddr    = 256     // bytes
 	maxBytes   = 1 << 50 // of a segment or of a disk
@@ -126,7 +128,7 @@ func (o Order) check() error {
 
 func (r Receipt) check() error {
 	if r.Seq > maxSeq || !r.Verb.known() || !r.Outcome.known() {
-		return fmt.Errorf("%w: receipt for %s %d: %q", ErrInvalid, r.Verb, r.Seq, r.Outcome)
+		return fmt.Errorf("%w: verb or outcome of the receipt for order %d", ErrInvalid, r.Seq)
 	}
 	if r.Outcome == Lost && r.Seq != 0 {
 		return fmt.Errorf("%w: no order is to lose a segment", ErrInvalid)
@@ -198,32 +200,55 @@ func (r Report) fit() Report {
 
 func natural(n int64) int64 { return max(0, min(n, maxBytes)) }
 
-// openOrder is an order that origin signed for self in realm, and nothing else.
-func openOrder(e wire.Envelope, origin, self peer.ID, realm string) (Order, error) {
-	var o Order
-	if err := wire.Open(origin, kind(OrderKind, realm), e, &o); err != nil {
-		return Order{}, err
+// openOrders are orders that origin signed for self in realm, and nothing else.
+func openOrders(e wire.Envelope, origin, self peer.ID, realm string) ([]Order, error) {
+	var list []Order
+	if err := wire.Open(origin, kind(OrderKind, realm), e, &list); err != nil {
+		return nil, err
 	}
-	if o.Peer != self {
-		return Order{}, fmt.Errorf("%w: order %d is for peer %s", ErrInvalid, o.Seq, o.Peer)
-	}
-	return o, o.check()
+	return list, checkOrders(list, self)
 }
 
-// readReceipt is a receipt whose signature is still to be verified.
-func readReceipt(e wire.Envelope) (Receipt, error) {
-	var r Receipt
-	if err := wire.Unmarshal(e.Payload, &r); err != nil {
-		return Receipt{}, err
+func checkOrders(list []Order, self peer.ID) error {
+	if len(list) == 0 || len(list) > maxBatch {
+		return fmt.Errorf("%w: %d orders at once", ErrInvalid, len(list))
 	}
-	return r, r.check()
+	for _, o := range list {
+		if o.Peer != self {
+			return fmt.Errorf("%w: order %d is for peer %s", ErrInvalid, o.Seq, o.Peer)
+		}
+		if err := o.check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// sealReceipt signs a receipt.
-func sealReceipt(key crypto.PrivKey, realm string, r Receipt) (wire.Envelope, error) {
+// readReceipts are receipts whose signature is still to be verified.
+func readReceipts(e wire.Envelope) ([]Receipt, error) {
+	var list []Receipt
+	if err := wire.Unmarshal(e.Payload, &list); err != nil {
+		return nil, err
+	}
+	if len(list) == 0 || len(list) > 1 && slices.ContainsFunc(list, func(r Receipt) bool { return r.Verb.urgent() }) {
+		return nil, fmt.Errorf("%w: %d receipts under one signature", ErrInvalid, len(list))
+	}
+	for i := range list {
+		if err := list[i].check(); err != nil {
+			return nil, err
+		}
+		list[i].At = list[i].At.UTC()
+	}
+	return list, nil
+}
+
+// fit makes a receipt one that an origin takes.
+func (r Receipt) fit() Receipt {
 	r.Reason, r.At = plain(r.Reason, maxReason), r.At.UTC().Truncate(time.Second)
-	if err := r.check(); err != nil {
-		return wire.Envelope{}, err
-	}
-	return wire.Seal(key, kind(ReceiptKind, realm), r)
+	return r
+}
+
+// sealReceipts signs receipts.
+func sealReceipts(key crypto.PrivKey, realm string, list ...Receipt) (wire.Envelope, error) {
+	return wire.Seal(key, kind(ReceiptKind, realm), list)
 }

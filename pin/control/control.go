@@ -101,8 +101,10 @@ type Report struct {
 	Version  string            `cbor:"10,keyasint,omitempty"`
 }
 
-// Kinds under which orders and receipts are signed: each is followed by a slash
-// and the realm, so that nothing said in one realm counts in another.
+// Kinds under which orders and receipts are signed, a list of them at a time:
+// each is followed by a slash and the realm, so that nothing said in one realm
+// counts in another. A receipt for a drop or a purge is signed alone, because it
+// is kept.
 const (
 	OrderKind   = "order"
 	ReceiptKind = "receipt"

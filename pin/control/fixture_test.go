@@ -306,3 +306,15 @@ func sortedRoots(os []Order) (cs []string) {
 	slices.Sort(cs)
 	return cs
 }
+
+// poll waits for what no event tells.
+func poll(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}

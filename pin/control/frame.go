@@ -17,7 +17,7 @@ import (
 const Protocol protocol.ID = "/musen/control/1"
 
 const (
-	maxBatch  = 1000      // orders or receipts in one frame
+	maxBatch  = 512       // orders or receipts in one frame
 	maxUp     = 512 << 10 // bytes of a frame from a peer
 	maxDown   = 16 << 20  // bytes of a frame from an origin: it may carry the roster
 	maxSeq    = 1 << 62   // no counter comes near
@@ -44,17 +44,17 @@ type welcome struct {
 type up struct {
 	Hello    *hello          `cbor:"1,keyasint,omitempty"` // in the first frame alone
 	Got      uint64          `cbor:"2,keyasint,omitempty"` // the orders up to this one are durable here
-	Receipts []wire.Envelope `cbor:"3,keyasint,omitempty"`
+	Receipts []wire.Envelope `cbor:"3,keyasint,omitempty"` // lists of Receipt
 	Report   *Report         `cbor:"4,keyasint,omitempty"`
 }
 
 // A down frame goes from an origin to a peer.
 type down struct {
-	Welcome *welcome        `cbor:"1,keyasint,omitempty"` // in the first frame alone
-	Roster  *wire.Envelope  `cbor:"2,keyasint,omitempty"`
-	Orders  []wire.Envelope `cbor:"3,keyasint,omitempty"`
-	Caught  bool            `cbor:"4,keyasint,omitempty"` // all up to Latest have been sent
-	Acked   uint64          `cbor:"5,keyasint,omitempty"` // receipts dealt with since the line began
+	Welcome *welcome       `cbor:"1,keyasint,omitempty"` // in the first frame alone
+	Roster  *wire.Envelope `cbor:"2,keyasint,omitempty"`
+	Orders  *wire.Envelope `cbor:"3,keyasint,omitempty"` // a list of Order
+	Caught  bool           `cbor:"4,keyasint,omitempty"` // all up to Latest have been sent
+	Acked   uint64         `cbor:"5,keyasint,omitempty"` // receipts dealt with since the line began
 }
 
 // check refuses what a peer never sends.
@@ -65,11 +65,11 @@ func (f up) check(first bool) error {
 	if first && (len(f.Receipts) > 0 || f.Report != nil || f.Got != 0) {
 		return fmt.Errorf("%w: more than a hello at the beginning", ErrInvalid)
 	}
-	if first && (f.Hello.Last > maxSeq || f.Hello.Realm == "") {
-		return fmt.Errorf("%w: hello of realm %q after order %d", ErrInvalid, f.Hello.Realm, f.Hello.Last)
+	if first {
+		return f.Hello.check()
 	}
 	if len(f.Receipts) > maxBatch {
-		return fmt.Errorf("%w: %d receipts in one frame", ErrInvalid, len(f.Receipts))
+		return fmt.Errorf("%w: %d lists of receipts in one frame", ErrInvalid, len(f.Receipts))
 	}
 	if f.Report != nil {
 		return f.Report.check()
@@ -77,16 +77,20 @@ func (f up) check(first bool) error {
 	return nil
 }
 
+func (h hello) check() error {
+	if h.Last > maxSeq || h.Realm == "" {
+		return fmt.Errorf("%w: hello after order %d", ErrInvalid, h.Last)
+	}
+	return text("realm", h.Realm, maxRealm)
+}
+
 // check refuses what an origin never sends.
 func (f down) check(first bool) error {
 	if (f.Welcome != nil) != first {
 		return fmt.Errorf("%w: a welcome belongs at the beginning, and there alone", ErrInvalid)
 	}
-	if first && (f.Welcome.Latest > maxSeq || f.Roster == nil || len(f.Orders) > 0 || f.Caught) {
+	if first && (f.Welcome.Latest > maxSeq || f.Roster == nil || f.Orders != nil || f.Caught) {
 		return fmt.Errorf("%w: not how an origin begins", ErrInvalid)
-	}
-	if len(f.Orders) > maxBatch {
-		return fmt.Errorf("%w: %d orders in one frame", ErrInvalid, len(f.Orders))
 	}
 	return nil
 }

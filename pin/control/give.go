@@ -192,9 +192,8 @@ func (s *Server) Receipts(ctx context.Context, p peer.ID, limit int) ([]Receipt,
 		if err := wire.Unmarshal(value, &e); err != nil {
 			return err
 		}
-		r, err := readReceipt(e)
-		r.At = r.At.UTC()
-		all = append(all, r)
+		list, err := readReceipts(e)
+		all = append(all, list...)
 		return err
 	})
 	if err != nil {

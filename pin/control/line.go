@@ -3,7 +3,9 @@ package control
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -18,6 +20,7 @@ type line struct {
 	a      *account
 	stream network.Stream
 	cancel context.CancelFunc
+	hello  hello
 	wake   chan struct{} // something is to be sent
 	done   chan struct{} // closed when all is over
 
@@ -65,7 +68,11 @@ func (s *Server) answer(ctx context.Context, st network.Stream) {
 	defer s.wg.Done()
 	err := s.converse(ctx, st)
 	_ = st.Reset() // nothing is left to be said
-	s.o.Log.Debug("line ended", "peer", st.Conn().RemotePeer(), "err", err)
+	level := slog.LevelDebug
+	if errors.Is(err, ErrInvalid) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrSignature) || errors.Is(err, wire.ErrTooLong) {
+		level = slog.LevelWarn
+	}
+	s.o.Log.Log(ctx, level, "line ended", "peer", st.Conn().RemotePeer(), "err", err)
 }
 
 // converse is the whole of a line.
@@ -82,16 +89,12 @@ func (s *Server) converse(ctx context.Context, st network.Stream) error {
 		return err
 	}
 	from := bufio.NewReader(st)
-	h, err := s.hear(a, st, from)
-	if err != nil {
-		return err
-	}
 	l := &line{a: a, stream: st, cancel: cancel, wake: make(chan struct{}, 1), done: make(chan struct{}), behind: true}
-	if err := s.take(ctx, l); err != nil {
+	if err := s.shake(ctx, l, from); err != nil {
 		return err
 	}
 	defer s.drop(l)
-	if err := s.greet(ctx, l, h); err != nil {
+	if err := s.greet(ctx, l); err != nil {
 		return err
 	}
 	s.o.OnLine(p, true)
@@ -103,22 +106,31 @@ func (s *Server) converse(ctx context.Context, st network.Stream) error {
 	return both.Wait()
 }
 
-// hear takes the hello.
-func (s *Server) hear(a *account, st network.Stream, from *bufio.Reader) (hello, error) {
-	a.mu.Lock()
-	tooMany := a.shaking >= 2 || !a.hellos.Allow()
+// shake takes the hello and makes l the peer's line. A peer has few tries at a
+// time.
+func (s *Server) shake(ctx context.Context, l *line, from *bufio.Reader) (err error) {
+	l.a.mu.Lock()
+	tooMany := l.a.shaking >= shakes || !l.a.hellos.Allow()
 	if !tooMany {
-		a.shaking++
-		defer func() {
-			a.mu.Lock()
-			a.shaking--
-			a.mu.Unlock()
-		}()
+		l.a.shaking++
 	}
-	a.mu.Unlock()
+	l.a.mu.Unlock()
 	if tooMany {
-		return hello{}, fmt.Errorf("%w: too many lines at once", ErrInvalid)
+		return fmt.Errorf("%w: too many lines at once", ErrInvalid)
 	}
+	defer func() {
+		l.a.mu.Lock()
+		l.a.shaking--
+		l.a.mu.Unlock()
+	}()
+	if l.hello, err = s.hear(l.stream, from); err != nil {
+		return err
+	}
+	return s.take(ctx, l)
+}
+
+// hear takes the hello.
+func (s *Server) hear(st network.Stream, from *bufio.Reader) (hello, error) {
 	if err := st.SetReadDeadline(time.Now().Add(greeting)); err != nil {
 		return hello{}, err
 	}
@@ -130,7 +142,7 @@ func (s *Server) hear(a *account, st network.Stream, from *bufio.Reader) (hello,
 		return hello{}, err
 	}
 	if f.Hello.Realm != s.o.Realm {
-		return hello{}, fmt.Errorf("%w: hello of realm %q", ErrInvalid, f.Hello.Realm)
+		return hello{}, fmt.Errorf("%w: a hello of realm %q", ErrInvalid, f.Hello.Realm)
 	}
 	return *f.Hello, nil
 }
@@ -171,18 +183,18 @@ func (s *Server) drop(l *line) {
 }
 
 // greet finds out what the peer missed, and welcomes it.
-func (s *Server) greet(ctx context.Context, l *line, h hello) error {
+func (s *Server) greet(ctx context.Context, l *line) error {
 	roster, err := s.o.Members.RosterFor(l.a.id)
 	if err != nil {
 		return fmt.Errorf("roster for peer %s: %w", l.a.id, err)
 	}
-	latest, err := s.catchUp(ctx, l.a, h)
-	if err != nil {
+	if err := s.catchUp(ctx, l); err != nil {
 		return err
 	}
 	l.a.mu.Lock()
-	l.up, l.cursor, l.latest = true, h.Last, latest
+	l.up = true
 	l.a.since, l.a.heard = s.now(), s.now()
+	latest := l.latest
 	l.a.mu.Unlock()
 	if err := s.remember(ctx, l.a); err != nil {
 		return err
@@ -240,12 +252,12 @@ func (s *Server) next(ctx context.Context, l *line) (f down, some bool, err erro
 		}
 		f.Roster = &roster
 	}
-	for _, o := range orders {
-		e, err := wire.Seal(s.o.Key, kind(OrderKind, s.o.Realm), o)
+	if len(orders) > 0 {
+		e, err := wire.Seal(s.o.Key, kind(OrderKind, s.o.Realm), orders)
 		if err != nil {
 			return down{}, false, err
 		}
-		f.Orders = append(f.Orders, e)
+		f.Orders = &e
 	}
 	return f, f.Caught || f.Acked != 0 || stale || len(orders) > 0, nil
 }
@@ -312,6 +324,9 @@ func (s *Server) listen(ctx context.Context, l *line, from *bufio.Reader) error 
 		}
 		if err := l.a.tokens.WaitN(ctx, stray); err != nil {
 			return err
+		}
+		if !s.gets(l.a.id) {
+			return ErrStranger
 		}
 		l.heard(s.now(), f)
 		if f.Report != nil {

@@ -72,17 +72,18 @@ func (o *outbox) restart() {
 // next takes the receipts to send now: a full frame while one is under way, any
 // while there is none.
 func (o *outbox) next() (some []sent) {
-	n := min(len(o.queue), maxBatch)
-	if len(o.flight) > maxBatch || len(o.flight) > 0 && n < maxBatch {
+	if len(o.flight) > maxBatch || len(o.flight) > 0 && len(o.queue) < maxBatch {
 		return nil
 	}
-	for _, k := range o.queue[:n] {
+	for len(o.queue) > 0 && len(some) < maxBatch {
+		k := o.queue[0]
+		o.queue = o.queue[1:]
 		if e, ok := o.keys[k]; ok && e.queued {
 			some = append(some, sent{k, e.version})
 			o.keys[k] = entry{e.version, false}
 		}
 	}
-	if o.queue = o.queue[n:]; len(o.queue) == 0 {
+	if len(o.queue) == 0 {
 		o.queue = nil
 	}
 	return some
@@ -120,18 +121,19 @@ type tell struct {
 // goroutines: they share the cost.
 func (c *Client) Tell(ctx context.Context, r Receipt) error {
 	r.Seq, r.Verb, r.At = 0, Hold, c.o.Now()
+	r = r.fit()
 	if r.Outcome != Done && r.Outcome != Failed && r.Outcome != Lost {
 		return fmt.Errorf("tell that %s is %q: %w", r.Root, r.Outcome, ErrInvalid)
 	}
 	if err := checkRoot(r.Root); err != nil {
 		return fmt.Errorf("tell: %w", err)
 	}
-	k := outKey{told, r.Root.String()}
-	put, err := c.sealed(k, r)
+	b, err := wire.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("tell about %s: %w", r.Root, err)
 	}
-	t := &tell{key: k, put: put}
+	k := outKey{told, r.Root.String()}
+	t := &tell{key: k, put: write{c.key(k.dir, k.name), b}}
 	c.mu.Lock()
 	c.tells = append(c.tells, t)
 	c.mu.Unlock()
@@ -165,12 +167,12 @@ func (c *Client) storeTells(ctx context.Context) {
 	c.line.stir()
 }
 
-// receipts are those to send now.
+// receipts are those to send now, signed.
 func (c *Client) receipts(ctx context.Context) ([]wire.Envelope, error) {
 	c.mu.Lock()
 	some := c.outbox.next()
 	c.mu.Unlock()
-	var signed []wire.Envelope
+	var list []Receipt
 	var flight []sent
 	for _, s := range some {
 		b, err := c.get(ctx, c.key(s.key.dir, s.key.name))
@@ -180,15 +182,43 @@ func (c *Client) receipts(ctx context.Context) ([]wire.Envelope, error) {
 		if b == nil {
 			continue // taken back in the meantime
 		}
-		var e wire.Envelope
-		if err := wire.Unmarshal(b, &e); err != nil {
+		var r Receipt
+		if err := wire.Unmarshal(b, &r); err != nil {
 			return nil, err
 		}
-		signed, flight = append(signed, e), append(flight, s)
+		list, flight = append(list, r), append(flight, s)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.outbox.flight = append(c.outbox.flight, flight...)
+	if len(flight) < len(some) {
+		c.line.stir() // there may be more
+	}
+	c.mu.Unlock()
+	return c.sign(list)
+}
+
+// sign signs receipts, those for drops and purges each alone.
+func (c *Client) sign(list []Receipt) ([]wire.Envelope, error) {
+	var holds []Receipt
+	var lists [][]Receipt
+	for _, r := range list {
+		if r.Verb.urgent() {
+			lists = append(lists, []Receipt{r})
+		} else {
+			holds = append(holds, r)
+		}
+	}
+	if len(holds) > 0 {
+		lists = append(lists, holds)
+	}
+	var signed []wire.Envelope
+	for _, l := range lists {
+		e, err := sealReceipts(c.o.Key, c.o.Realm, l...)
+		if err != nil {
+			return nil, err
+		}
+		signed = append(signed, e)
+	}
 	return signed, nil
 }
 

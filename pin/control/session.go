@@ -167,8 +167,8 @@ func (c *Client) listen(ctx context.Context, st network.Stream, from *bufio.Read
 			}
 		}
 		c.roster(f)
-		if len(f.Orders) > 0 {
-			if err := c.receive(ctx, f.Orders); err != nil {
+		if f.Orders != nil {
+			if err := c.receive(ctx, *f.Orders); err != nil {
 				return fmt.Errorf("orders of origin %s: %w", c.o.Origin.ID, err)
 			}
 		}
@@ -184,19 +184,18 @@ func (c *Client) listen(ctx context.Context, st network.Stream, from *bufio.Read
 
 // receive verifies orders, makes them durable and hands them to the workers.
 // None of a frame is taken if one is not what it should be.
-func (c *Client) receive(ctx context.Context, signed []wire.Envelope) error {
-	orders := make([]Order, 0, len(signed))
-	writes := make([]write, 0, len(signed))
-	for _, e := range signed {
-		o, err := openOrder(e, c.o.Origin.ID, c.self, c.o.Realm)
-		if err != nil {
-			return err
-		}
+func (c *Client) receive(ctx context.Context, signed wire.Envelope) error {
+	orders, err := openOrders(signed, c.o.Origin.ID, c.self, c.o.Realm)
+	if err != nil {
+		return err
+	}
+	writes := make([]write, len(orders))
+	for i, o := range orders {
 		b, err := o.kept()
 		if err != nil {
 			return err
 		}
-		orders, writes = append(orders, o), append(writes, write{c.orderKey(o.Root), b})
+		writes[i] = write{c.orderKey(o.Root), b}
 	}
 	c.tx.Lock()
 	defer c.tx.Unlock()

@@ -16,20 +16,32 @@ import (
 var errEnough = errors.New("enough")
 
 // catchUp brings the numbers of a peer's orders in line with what it says that
-// it has: all that it has still to answer and may not have got will be sent. It
-// returns the number of the newest order.
-func (s *Server) catchUp(ctx context.Context, a *account, h hello) (uint64, error) {
+// it has: all that it has still to answer and may not have got will be sent.
+func (s *Server) catchUp(ctx context.Context, l *line) error {
+	a, h := l.a, l.hello
 	a.tx.Lock()
 	defer a.tx.Unlock()
 	if h.Epoch != a.epoch || h.Last >= a.next {
 		if err := s.renumber(ctx, a, h.Last); err != nil {
-			return 0, fmt.Errorf("number the orders to peer %s anew: %w", a.id, err)
+			return fmt.Errorf("number the orders to peer %s anew: %w", a.id, err)
 		}
 	}
 	if err := s.remind(ctx, a, h.Last); err != nil {
-		return 0, fmt.Errorf("purge again at peer %s: %w", a.id, err)
+		return fmt.Errorf("purge again at peer %s: %w", a.id, err)
 	}
-	return a.latest(), nil
+	orders, more, err := s.scan(ctx, a, h.Last, maxSeq)
+	if err != nil {
+		return fmt.Errorf("read the orders to peer %s: %w", a.id, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l.queue, l.behind, l.cursor, l.latest = orders, more, h.Last, h.Last
+	if more {
+		l.latest = a.latest()
+	} else if n := len(orders); n > 0 {
+		l.latest = orders[n-1].Seq
+	}
+	return nil
 }
 
 // renumber gives all waiting orders a number above last: the server began to
@@ -77,9 +89,13 @@ func (s *Server) remind(ctx context.Context, a *account, last uint64) error {
 		if err := wire.Unmarshal(value, &e); err != nil {
 			return err
 		}
-		r, err := readReceipt(e)
-		if r.Verb == Purge {
-			again = append(again, Instruction{Verb: Purge, Root: r.Root})
+		list, err := readReceipts(e)
+		if err != nil || list[0].Verb != Purge {
+			return err
+		}
+		since, _, err := s.waitingHead(ctx, a, list[0].Root)
+		if since == 0 {
+			again = append(again, Instruction{Verb: Purge, Root: list[0].Root})
 		}
 		return err
 	})
@@ -103,47 +119,70 @@ func (s *Server) remind(ctx context.Context, a *account, last uint64) error {
 // An answer is a receipt that says something new.
 type answer struct {
 	Receipt
-	signed wire.Envelope
-	final  bool // it ends the order that waits
+	signed wire.Envelope // r, alone if it is for a drop or a purge
 }
 
 // receive deals with receipts: those that say something new are told, recorded
 // and acknowledged, in this order. Others are acknowledged alone.
 func (s *Server) receive(ctx context.Context, l *line, signed []wire.Envelope) error {
-	news, err := s.sift(ctx, l.a, signed)
-	if err != nil {
-		return err
+	a := l.a
+	a.tx.Lock()
+	latest := a.latest()
+	a.tx.Unlock()
+	var news []answer
+	count := 0
+	over := map[cid.Cid]bool{}
+	for _, e := range signed {
+		list, err := readReceipts(e)
+		if err != nil {
+			return err
+		}
+		if count += len(list); count > maxBatch {
+			return fmt.Errorf("%w: %d receipts in one frame", ErrInvalid, count)
+		}
+		some, err := s.sift(ctx, a, list, latest)
+		if err != nil {
+			return err
+		}
+		if len(some) == 0 {
+			continue
+		}
+		if err := wire.Open(a.id, kind(ReceiptKind, s.o.Realm), e, &list); err != nil {
+			return err
+		}
+		for _, r := range some {
+			if r.Seq > 0 && over[r.Root] {
+				continue
+			}
+			over[r.Root] = over[r.Root] || r.final()
+			news = append(news, answer{r, e})
+		}
 	}
-	if err := l.a.tokens.WaitN(ctx, len(news)+stray*(len(signed)-len(news))); err != nil {
+	if err := a.tokens.WaitN(ctx, len(news)+stray*(count-len(news))); err != nil {
 		return err
 	}
 	for _, n := range news {
-		s.o.OnReceipt(l.a.id, n.Receipt)
+		s.o.OnReceipt(a.id, n.Receipt)
 	}
-	if err := s.record(ctx, l.a, news); err != nil {
+	if err := s.record(ctx, a, news, latest); err != nil {
 		return fmt.Errorf("record %d: %w", len(news), err)
 	}
-	l.a.mu.Lock()
-	defer l.a.mu.Unlock()
-	l.acked += uint64(len(signed))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l.acked += uint64(count)
 	l.stir()
 	return nil
 }
 
+// final reports whether a receipt ends its order.
+func (r Receipt) final() bool { return r.Seq > 0 && r.Outcome.final() }
+
 // sift picks the receipts that answer a waiting order, and what a peer may tell
-// unasked, and verifies them. It fails for what no honest peer sends.
-func (s *Server) sift(ctx context.Context, a *account, signed []wire.Envelope) ([]answer, error) {
-	a.tx.Lock()
-	latest := a.latest()
-	a.tx.Unlock()
+// unasked. It fails for what no honest peer sends.
+func (s *Server) sift(ctx context.Context, a *account, list []Receipt, latest uint64) ([]Receipt, error) {
 	role, _ := s.o.Members.Role(a.id)
-	over := map[cid.Cid]bool{}
-	var news []answer
-	for _, e := range signed {
-		r, err := readReceipt(e)
-		if err != nil {
-			return nil, err
-		}
+	var some []Receipt
+	for _, r := range list {
 		if r.Seq > latest {
 			return nil, fmt.Errorf("%w: receipt for order %d of %d", ErrInvalid, r.Seq, latest)
 		}
@@ -151,18 +190,11 @@ func (s *Server) sift(ctx context.Context, a *account, signed []wire.Envelope) (
 		if err != nil {
 			return nil, err
 		}
-		if !tells || r.Seq > 0 && over[r.Root] {
-			continue
+		if tells {
+			some = append(some, r)
 		}
-		if err := wire.Open(a.id, kind(ReceiptKind, s.o.Realm), e, &r); err != nil {
-			return nil, err
-		}
-		r.At = r.At.UTC()
-		n := answer{Receipt: r, signed: e, final: r.Seq > 0 && r.Outcome.final()}
-		over[r.Root] = over[r.Root] || n.final
-		news = append(news, n)
 	}
-	return news, nil
+	return some, nil
 }
 
 // tells reports whether a receipt of a peer in a role may say something new.
@@ -170,26 +202,29 @@ func (s *Server) tells(ctx context.Context, a *account, role member.Role, r Rece
 	if r.Seq == 0 {
 		return r.Verb == Hold && (role == member.Storage || r.Outcome == Lost), nil
 	}
-	o, ok, err := s.waiting(ctx, a, r.Root)
-	return ok && o.Seq == r.Seq && o.Verb == r.Verb, err
+	seq, verb, err := s.waitingHead(ctx, a, r.Root)
+	return seq == r.Seq && verb == r.Verb, err
 }
 
 // record ends the orders that were answered, durably, and keeps the receipts
-// for drops and purges. The order goes after its receipt is durable.
-func (s *Server) record(ctx context.Context, a *account, news []answer) error {
+// for drops and purges. The order goes after its receipt is durable. The newest
+// order was latest when the receipts were matched.
+func (s *Server) record(ctx context.Context, a *account, news []answer, latest uint64) error {
 	a.tx.Lock()
 	defer a.tx.Unlock()
 	var keep, end []write
 	for _, n := range news {
-		if !n.final {
+		if !n.final() {
 			continue
 		}
-		o, ok, err := s.waiting(ctx, a, n.Root)
-		if err != nil {
-			return err
-		}
-		if !ok || o.Seq != n.Seq {
-			continue // replaced in the meantime
+		if a.latest() != latest {
+			seq, _, err := s.waitingHead(ctx, a, n.Root)
+			if err != nil {
+				return err
+			}
+			if seq != n.Seq {
+				continue // replaced in the meantime
+			}
 		}
 		end = append(end, write{key: s.orderKey(a.id, n.Root)})
 		if n.Verb.urgent() {

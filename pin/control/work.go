@@ -18,9 +18,12 @@ type task struct {
 	queued bool
 	owed   bool   // the peer has not caught up without it
 	tries  uint8  // that failed
-	told   string // why, as the origin knows
+	told   string // why, as the origin knows; untold: it does not know
 	run    *run   // what is carrying it out, or an order that it replaced
 }
+
+// untold is no reason that a receipt can have.
+const untold = "\x00"
 
 // A run is one call of the handler.
 type run struct {
@@ -81,7 +84,7 @@ func newWork() work {
 func (w *work) add(root cid.Cid, seq uint64, verb Verb) {
 	t := w.tasks[root]
 	if t == nil {
-		t = &task{}
+		t = &task{told: untold}
 		w.tasks[root] = t
 	}
 	if t.verb != verb {
@@ -95,7 +98,7 @@ func (w *work) add(root cid.Cid, seq uint64, verb Verb) {
 				t.run.cancel()
 			}
 		}
-		t.queued, t.tries, t.told = false, 0, ""
+		t.queued, t.tries, t.told = false, 0, untold
 	}
 	t.seq, t.verb = seq, verb
 	if t.run == nil && t.tries == 0 {
