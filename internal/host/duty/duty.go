@@ -104,7 +104,7 @@ func (d *Desk) Carry(ctx context.Context, o control.Order) (control.Outcome, str
 	var err error
 	switch o.Verb {
 	case control.Hold:
-		err = d.Hold(ctx, shelf.Record{Root: o.Root, Size: o.Size, Label: o.Label, Seq: o.Seq})
+		err = d.hold(ctx, shelf.Record{Root: o.Root, Size: o.Size, Label: o.Label, Seq: o.Seq}, true)
 	case control.Drop:
 		err = d.Drop(ctx, o.Root)
 	case control.Purge:
@@ -210,9 +210,13 @@ func (d *Desk) leave(name string, t *task) {
 	close(t.done)
 }
 
-// Hold brings a segment here, and records it. Without a Since the record gets
-// that of now. One that is here already is read, and mended if need be.
-func (d *Desk) Hold(ctx context.Context, r shelf.Record) error {
+// Hold brings a segment here, and records it. One that is here already is not
+// read.
+func (d *Desk) Hold(ctx context.Context, r shelf.Record) error { return d.hold(ctx, r, false) }
+
+// hold does what Hold does. With again, what is here already is read, and mended
+// if need be: nobody orders what it knows to be well.
+func (d *Desk) hold(ctx context.Context, r shelf.Record, again bool) error {
 	ctx, end, err := d.take(ctx, r.Root, false)
 	if err != nil {
 		return err
@@ -221,27 +225,29 @@ func (d *Desk) Hold(ctx context.Context, r shelf.Record) error {
 	if err := d.covers(r); err != nil {
 		return err
 	}
-	pinned, err := d.o.Blocks.Pinned(ctx, r.Root)
-	switch {
-	case err != nil:
-	case pinned:
-		err = d.o.Checker.Repair(ctx, r.Root)
-	default:
-		err = d.o.Blocks.Fetch(ctx, r.Root, r.Size)
-	}
-	if err != nil {
+	if err := d.bring(ctx, r, again); err != nil {
 		if why := context.Cause(ctx); why != nil {
 			err = why
 		}
 		return err
 	}
+	r.Since = d.o.Now().UTC().Truncate(time.Second)
 	if old, known := d.o.Shelf.Get(r.Root); known {
 		r.Since = old.Since
 	}
-	if r.Since.IsZero() {
-		r.Since = d.o.Now().UTC().Truncate(time.Second)
-	}
 	return d.o.Shelf.Put(ctx, r)
+}
+
+// bring makes a segment be here.
+func (d *Desk) bring(ctx context.Context, r shelf.Record, again bool) error {
+	pinned, err := d.o.Blocks.Pinned(ctx, r.Root)
+	if err != nil {
+		return err
+	}
+	if pinned && again {
+		return d.o.Checker.Repair(ctx, r.Root)
+	}
+	return d.o.Blocks.Fetch(ctx, r.Root, r.Size)
 }
 
 // covers refuses what the host does not take.

@@ -52,6 +52,8 @@ type Status struct {
 	Contract contract.Contract `json:"contract"`
 	Held     int64             `json:"held"`    // segments
 	Working  int64             `json:"working"` // orders being carried out
+	Waiting  int64             `json:"waiting"` // orders to be carried out, those among them
+	Unsent   int64             `json:"unsent"`  // receipts that the origin has not recorded
 	Used     int64             `json:"used"`    // bytes
 	Free     int64             `json:"free"`    // bytes that it could take; less than 0: it holds more than it offers
 	Served   int64             `json:"served"`  // bytes
