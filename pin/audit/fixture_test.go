@@ -152,7 +152,12 @@ func (s *shelf) ReadBlockAt(ctx context.Context, c cid.Cid, p []byte, off int64)
 
 func newHost(t testing.TB) host.Host {
 	t.Helper()
-	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay())
+	return newHostAt(t, "/ip4/127.0.0.1/tcp/0")
+}
+
+func newHostAt(t testing.TB, addr string) host.Host {
+	t.Helper()
+	h, err := libp2p.New(libp2p.ListenAddrStrings(addr), libp2p.DisableRelay())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +185,12 @@ type pair struct {
 // deadline is long: tests of lateness bend it.
 func newPair(t testing.TB, own *shelf) pair {
 	t.Helper()
-	p := pair{origin: newHost(t), peer: newHost(t), shelf: own}
+	return pairOf(t, own, newHost(t), newHost(t))
+}
+
+func pairOf(t testing.TB, own *shelf, origin, other host.Host) pair {
+	t.Helper()
+	p := pair{origin: origin, peer: other, shelf: own}
 	connect(t, p.peer, p.origin)
 	o := AuditorOptions{Host: p.origin, Store: newStore(), Deadline: time.Minute}
 	if own != nil {

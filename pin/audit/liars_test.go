@@ -136,9 +136,7 @@ func TestOneBitOfTheWholeLeaf(t *testing.T) {
 // liar answers by hand: say gets the challenges and may do what it likes.
 func (p pair) liar(t *testing.T, say func(s network.Stream, chs []Challenge)) {
 	t.Helper()
-	done := make(chan struct{}, 100)
 	p.peer.SetStreamHandler(Protocol, func(s network.Stream) {
-		defer func() { done <- struct{}{} }()
 		defer s.Close()
 		chs, err := readRequest(s)
 		if err != nil {
@@ -340,16 +338,28 @@ func TestOfflineIsNoFailure(t *testing.T) {
 	}
 }
 
+// A connection that breaks is told from a peer that hangs up, over QUIC too.
 func TestConnectionBreaksDuringAnAudit(t *testing.T) {
-	own := newShelf()
-	roots := own.several(t, 2, 5000)
-	p := newPair(t, own)
-	p.liar(t, func(s network.Stream, chs []Challenge) {
-		wire.Write(s, right(own, 0, chs[0]))
-		s.Conn().Close()
-	})
-	if got := sorted(p.outcomes(t, roots...)); got[0] != Offline {
-		t.Error(got)
+	for _, addr := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		for _, c := range []struct {
+			name string
+			end  func(s network.Stream)
+			want Outcome
+		}{
+			{"breaks", func(s network.Stream) { s.Conn().Close() }, Offline},
+			{"hangs up", func(s network.Stream) { s.Reset() }, Late},
+			{"says no more", func(s network.Stream) { s.Close() }, Late},
+		} {
+			t.Run(c.name+addr, func(t *testing.T) {
+				own := newShelf()
+				roots := own.several(t, 2, 5000)
+				p := pairOf(t, own, newHostAt(t, addr), newHostAt(t, addr))
+				p.liar(t, func(s network.Stream, _ []Challenge) { c.end(s) })
+				if got := p.outcomes(t, roots...); !slices.Equal(got, same(c.want, 2)) {
+					t.Errorf("got %v, want %v", got, c.want)
+				}
+			})
+		}
 	}
 }
 

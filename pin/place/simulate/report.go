@@ -142,8 +142,8 @@ func (r results) work(row func(name, format string, args ...any), scale float64)
 	row("  changes of hosts", "%.1f leave, %.1f join", r.churn*float64(r.hosts)/24, r.churn*float64(r.hosts)/24)
 	days := float64(r.days) * 24
 	row("  copies to make anew, to move to newcomers", "%.0f, %.0f", float64(r.leaves.moved)/days*scale, float64(r.joins.moved)/days*scale)
-	row("  reconciling departures", "%.2f s of CPU", r.leaves.took.Seconds()/days*scale)
-	row("  reconciling newcomers, once an hour", "%.2f s of CPU, of which %.2f s for looking at all segments", r.joins.took.Seconds()/days*scale, r.pass.Seconds()*scale)
-	row("  a new segment", "%.1f µs of CPU", float64(r.onePlaced.Nanoseconds())/1e3)
+	row("  reconciling departures", "%.2f s on one core", r.leaves.took.Seconds()/days*scale)
+	row("  reconciling newcomers, once an hour", "%.2f s on one core, of which %.2f s for looking at all segments", r.joins.took.Seconds()/days*scale, r.pass.Seconds()*scale)
+	row("  a new segment", "%.1f µs on one core", float64(r.onePlaced.Nanoseconds())/1e3)
 	row("memory for holders and bounds", "%.0f MB for all segments", float64(r.segments)*float64(4*r.copies+4)/1e6)
 }
