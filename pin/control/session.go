@@ -138,7 +138,11 @@ func (c *Client) roster(f down) {
 
 // read takes one frame.
 func (c *Client) read(st network.Stream, from *bufio.Reader, first bool) (down, error) {
-	if err := st.SetReadDeadline(time.Now().Add(greeting + beats*c.o.Heartbeat)); err != nil {
+	patience := beats * c.o.Heartbeat
+	if first {
+		patience = max(patience, greeting)
+	}
+	if err := st.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return down{}, err
 	}
 	var f down
