@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -297,14 +296,6 @@ func verbs(os []Order) (vs []Verb) {
 		vs = append(vs, o.Verb)
 	}
 	return vs
-}
-
-func sortedRoots(os []Order) (cs []string) {
-	for _, o := range os {
-		cs = append(cs, o.Root.String())
-	}
-	slices.Sort(cs)
-	return cs
 }
 
 // poll waits for what no event tells.
