@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,11 +31,14 @@ func (a *app) addCommand() *cobra.Command {
 	var station string
 	var meta client.Upload
 	var publish, expires moment
+	var wait waitFlags
 	c := &cobra.Command{
 		Use: "add --station STATION FILE|DIR|-...", Short: "Seal audio and add it to a station",
 		Long: `add seals each file, adds it to IPFS and pins it. When it prints a CID, that segment
 is durable. A folder stands for the audio files in it and below; - is standard input.
-Audio that the station has already is not added twice, unless --again is given.`,
+Audio that the station has already is not added twice, unless --again is given. With
+--wait it waits for copies on peers, and exits with 9 if they were not made in time:
+the segments are stored all the same, and the copies go on being made.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			meta.PublishAt, meta.ExpiresAt = publish.Time, expires.Time
 			files, err := audioFiles(args)
@@ -47,7 +51,10 @@ Audio that the station has already is not added twice, unless --again is given.`
 			if len(files) > 1 && meta.Title != "" {
 				return usageError("--title fits one file, and %d are given", len(files))
 			}
-			return a.addFiles(c.Context(), station, files, meta)
+			if err := wait.check(c); err != nil {
+				return err
+			}
+			return a.addFiles(c.Context(), station, files, meta, wait)
 		},
 	}
 	c.Flags().StringVar(&station, "station", "", "the station's name or id")
@@ -57,6 +64,7 @@ Audio that the station has already is not added twice, unless --again is given.`
 	c.Flags().BoolVar(&meta.Again, "again", false, "add it even if the station has the same audio")
 	c.Flags().Var(&publish, "publish-at", "nobody may listen before this time")
 	c.Flags().Var(&expires, "expires-at", "nobody may listen from this time on")
+	wait.add(c)
 	return c
 }
 
@@ -113,17 +121,22 @@ func audioBelow(dir string) (files []string, err error) {
 	return files, err
 }
 
-// addFiles adds one file after the other. A file that fails does not keep the
-// others from being added; the first failure is returned.
-func (a *app) addFiles(ctx context.Context, station string, files []string, meta client.Upload) error {
+// addFiles adds one file after the other, then waits for the copies of all. A
+// file that fails does not keep the others from being added.
+func (a *app) addFiles(ctx context.Context, station string, files []string, meta client.Upload, wait waitFlags) error {
 	api, err := a.api()
 	if err != nil {
 		return err
 	}
+	if len(files) == 1 { // the answer to the upload can wait
+		meta.Wait, meta.WaitTimeout = wait.level, wait.timeout
+	}
 	var failed []error
+	var all []wire.Added
 	for _, file := range files {
 		added, err := a.addFile(ctx, api, station, file, meta)
 		if err == nil {
+			all = append(all, added)
 			err = a.printAdded(file, added)
 		}
 		if err == nil {
@@ -136,10 +149,45 @@ func (a *app) addFiles(ctx context.Context, station string, files []string, meta
 		failed = append(failed, err)
 		report(a.stderr, a.json, err)
 	}
+	notCopied := a.awaitCopies(ctx, api, all, wait)
 	if len(failed) > 0 {
 		return &failure{exit: explain(failed[0]).exit, code: "partly_added", what: fmt.Sprintf("%d of %d files were not added", len(failed), len(files)), next: "mend what is said above and run the command again: what was added is not added twice"}
 	}
-	return nil
+	return notCopied
+}
+
+// awaitCopies waits until all that was added has the copies that are waited
+// for. It reports each that has not, and the first is returned.
+func (a *app) awaitCopies(ctx context.Context, api *client.Client, all []wire.Added, wait waitFlags) error {
+	if wait.level == "" {
+		return nil
+	}
+	var failed []error
+	end := time.Now().Add(wait.timeout)
+	for _, added := range all {
+		level, reason := added.Level, added.Reason
+		if level == "" {
+			id, err := parseCID(added.CID)
+			if err != nil {
+				return err
+			}
+			h, err := api.Copies(ctx, id, wait.level, max(time.Until(end), time.Second))
+			if err != nil {
+				return fmt.Errorf("wait for copies of %s: %w", added.CID, err)
+			}
+			level, reason = h.Level, h.Reason
+		}
+		if err := wait.reached(added.CID, level, reason); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) < 2 {
+		return errors.Join(failed...)
+	}
+	for _, err := range failed {
+		report(a.stderr, a.json, err)
+	}
+	return &failure{exit: exitNotReplicated, code: "not_replicated", what: fmt.Sprintf("%d of %d segments are not %s", len(failed), len(all), wait.level), next: "they are safe on this node, which goes on making copies; `musen status` shows how far it is"}
 }
 
 func (a *app) addFile(ctx context.Context, api *client.Client, station, file string, meta client.Upload) (added wire.Added, err error) {

@@ -17,7 +17,7 @@ func (a *app) commands() []*cobra.Command {
 		a.quickstartCommand(), a.initCommand(), a.serveCommand(),
 		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(),
 		a.tokenCommand(), a.linkCommand(), a.getCommand(),
-		a.verifyCommand(), a.gcCommand(), a.statusCommand(),
+		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
 		a.policyCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
 	}
 }
@@ -99,6 +99,18 @@ func knownCommand(c *cobra.Command, args []string) error {
 
 // showHelp is what a command that only holds others does.
 func showHelp(c *cobra.Command, _ []string) error { return c.Help() }
+
+// parseCIDs reads CIDs that a person gave.
+func parseCIDs(args []string) ([]cid.Cid, error) {
+	ids := make([]cid.Cid, len(args))
+	for i, arg := range args {
+		var err error
+		if ids[i], err = parseCID(arg); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
 
 // parseCID reads a CID that a person gave.
 func parseCID(s string) (cid.Cid, error) {

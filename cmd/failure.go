@@ -18,16 +18,17 @@ import (
 // Exit codes of the program. They are part of its interface: docs/operating.md
 // lists them, and scripts rely on them.
 const (
-	exitOK          = 0
-	exitFailed      = 1   // anything that has no code of its own
-	exitUsage       = 2   // the command line or the configuration is wrong
-	exitNoNode      = 3   // no node is running in this home
-	exitNotFound    = 4   // no such station, segment or token
-	exitRefused     = 5   // credentials or policy refuse it
-	exitConflict    = 6   // it exists already, or is in use
-	exitDamaged     = 7   // stored bytes or keys are not what they must be
-	exitNoSpace     = 8   // the disk is full
-	exitInterrupted = 130 // stopped by a signal
+	exitOK            = 0
+	exitFailed        = 1   // anything that has no code of its own
+	exitUsage         = 2   // the command line or the configuration is wrong
+	exitNoNode        = 3   // no node is running in this home
+	exitNotFound      = 4   // no such station, segment, token or peer
+	exitRefused       = 5   // credentials or policy refuse it
+	exitConflict      = 6   // it exists already, or is in use
+	exitDamaged       = 7   // stored bytes or keys are not what they must be
+	exitNoSpace       = 8   // the disk is full
+	exitNotReplicated = 9   // stored, but without the copies that were waited for
+	exitInterrupted   = 130 // stopped by a signal
 )
 
 // A failure is an error as the user sees it: what failed, a stable code, and
@@ -75,6 +76,14 @@ func exitByStatus(status int) int {
 	return exitFailed
 }
 
+// exitByCode is the exit code for a refusal of the node.
+func exitByCode(code string, status int) int {
+	if code == "damaged" {
+		return exitDamaged
+	}
+	return exitByStatus(status)
+}
+
 // usageError says that the command line cannot be carried out as it is.
 func usageError(format string, args ...any) error {
 	return &failure{exit: exitUsage, code: "usage", what: fmt.Sprintf(format, args...), next: "see `musen help` for the commands and `musen COMMAND --help` for one of them"}
@@ -96,7 +105,7 @@ func explain(err error) *failure {
 		return &shown
 	case errors.As(err, &refused):
 		what := strings.TrimSuffix(printable(firstOf(refused.Detail, refused.Title)), ".")
-		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: prefixOf(err, refused) + what, next: refused.Help, cause: err}
+		return &failure{exit: exitByCode(refused.Code, refused.Status), code: refused.Code, what: prefixOf(err, refused) + what, next: refused.Help, cause: err}
 	case errors.Is(err, client.ErrNotRunning):
 		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`; a home is made with `musen init`"}
 	case errors.Is(err, context.Canceled):

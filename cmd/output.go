@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -107,6 +109,35 @@ func (o *onOff) Set(s string) error {
 }
 
 func (o *onOff) Type() string { return "on|off" }
+
+// span is a flag value that reads LOW..HIGH, or one number for both.
+type span struct{ low, high int }
+
+func (s *span) String() string {
+	switch {
+	case *s == span{}:
+		return ""
+	case s.low == s.high:
+		return strconv.Itoa(s.low)
+	}
+	return fmt.Sprintf("%d..%d", s.low, s.high)
+}
+
+func (s *span) Set(text string) error {
+	low, high, two := strings.Cut(text, "..")
+	if !two {
+		high = low
+	}
+	var err, err2 error
+	s.low, err = strconv.Atoi(low)
+	s.high, err2 = strconv.Atoi(high)
+	if err != nil || err2 != nil || s.low < 1 || s.high < s.low {
+		return fmt.Errorf("must be a number, or a least and a greatest one such as 2..3")
+	}
+	return nil
+}
+
+func (s *span) Type() string { return "min..max" }
 
 // moment is a flag value that reads an RFC 3339 time.
 type moment struct{ time.Time }

@@ -158,33 +158,38 @@ func seconds(c *cobra.Command, flag string, d time.Duration) (int64, error) {
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	return &cobra.Command{
+	var repair bool
+	c := &cobra.Command{
 		Use: "verify [CID...]", Short: "Read segments back: check every block, open every chunk",
-		Long: "verify reads every block of the named segments, or of all, from the disk, checks its hash and opens every chunk.\nIt exits with 7 if anything is damaged.",
+		Long: "verify reads every block of the named segments, or of all, from the disk, checks its hash and opens every chunk.\nWith --repair blocks that are wrong or missing are replaced by those of peers first. It exits with 7 if anything\nis damaged, or still is.",
 		RunE: func(c *cobra.Command, args []string) error {
-			ids := make([]cid.Cid, len(args))
-			for i, arg := range args {
-				var err error
-				if ids[i], err = parseCID(arg); err != nil {
-					return err
-				}
+			ids, err := parseCIDs(args)
+			if err != nil {
+				return err
 			}
-			return a.verify(c, ids)
+			return a.verify(c, ids, repair)
 		},
 	}
+	c.Flags().BoolVar(&repair, "repair", false, "take good blocks from peers for those that are damaged")
+	return c
 }
 
-func (a *app) verify(c *cobra.Command, ids []cid.Cid) error {
+func (a *app) verify(c *cobra.Command, ids []cid.Cid, repair bool) error {
 	api, err := a.api()
 	if err != nil {
 		return err
 	}
-	var sound, damaged int
+	results, next := api.Verify, "try `musen verify --repair`, which takes good blocks from peers; otherwise add the damaged segments again from their source; and check the disk"
+	if repair {
+		results, next = api.Repair, "no peer has what is missing: add the damaged segments again from their source, and check the disk"
+	}
+	var sound, damaged, mended int
 	var bytes int64
-	for v, err := range api.Verify(c.Context(), ids...) {
+	for v, err := range results(c.Context(), ids...) {
 		if err != nil {
 			return err
 		}
+		mended += v.Mended
 		if bytes += v.Bytes; v.OK {
 			sound++
 		} else {
@@ -192,8 +197,8 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid) error {
 		}
 		if a.json {
 			err = a.printJSON(v)
-		} else if !v.OK {
-			_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", printable(v.CID), printable(v.Error))
+		} else {
+			err = a.printVerified(v)
 		}
 		if err != nil {
 			return err
@@ -201,11 +206,25 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid) error {
 	}
 	if !a.json {
 		fmt.Fprintf(a.stdout, "%d segments sound, %d damaged, %s of audio opened\n", sound, damaged, size(bytes))
+		if repair {
+			fmt.Fprintf(a.stdout, "%d blocks replaced by those of peers\n", mended)
+		}
 	}
 	if damaged > 0 {
-		return &failure{exit: exitDamaged, code: "damaged", cause: errors.New("some segments are damaged"), next: "add the damaged segments again from their source, and check the disk"}
+		return &failure{exit: exitDamaged, code: "damaged", cause: errors.New("some segments are damaged"), next: next}
 	}
 	return nil
+}
+
+// printVerified writes what is to be said of one segment.
+func (a *app) printVerified(v wire.Verified) (err error) {
+	if v.Mended > 0 {
+		_, err = fmt.Fprintf(a.stdout, "mended   %s  %d blocks\n", printable(v.CID), v.Mended)
+	}
+	if err == nil && !v.OK {
+		_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", printable(v.CID), printable(v.Error))
+	}
+	return err
 }
 
 func (a *app) gcCommand() *cobra.Command {
@@ -224,34 +243,6 @@ func (a *app) gcCommand() *cobra.Command {
 				return a.printJSON(r)
 			}
 			fmt.Fprintf(a.stdout, "removed %d blocks, %s\n", r.Removed, size(r.Freed))
-			return nil
-		},
-	}
-}
-
-func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "status", Short: "Show the running node", Args: none,
-		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := a.api()
-			if err != nil {
-				return err
-			}
-			s, err := api.Status(c.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(s)
-			}
-			fields := [][2]string{
-				{"version", s.Version}, {"realm", s.Realm}, {"peer", s.PeerID}, {"up", (time.Duration(s.Uptime) * time.Second).String()},
-				{"stations", strconv.Itoa(s.Stations)}, {"segments", strconv.Itoa(s.Segments)}, {"blocks", size(s.RepoSize)},
-			}
-			for _, addr := range s.Addresses {
-				fields = append(fields, [2]string{"address", addr})
-			}
-			a.printFields(fields...)
 			return nil
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/swarm"
 )
 
 func (a *app) stationCommand() *cobra.Command {
@@ -18,14 +19,21 @@ func (a *app) stationCommand() *cobra.Command {
 func (a *app) stationCreate() *cobra.Command {
 	var description string
 	downloads := onOff(true)
+	var want wantFlags
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Create a station, with keys of its own", Args: args("the station's name", 1),
 		RunE: func(c *cobra.Command, args []string) error {
+			replication, err := want.change(c)
+			if err != nil {
+				return err
+			}
 			api, err := a.api()
 			if err != nil {
 				return err
 			}
-			s, err := api.CreateStation(c.Context(), wire.NewStation{Name: args[0], Description: description, Downloads: (*bool)(&downloads)})
+			s, err := api.CreateStation(c.Context(), wire.NewStation{
+				Name: args[0], Description: description, Downloads: (*bool)(&downloads), Replication: replication,
+			})
 			if err != nil {
 				return err
 			}
@@ -34,7 +42,42 @@ func (a *app) stationCreate() *cobra.Command {
 	}
 	c.Flags().StringVar(&description, "description", "", "what the station plays")
 	c.Flags().Var(&downloads, "downloads", "whether listeners may save segments as files")
+	want.add(c)
 	return c
+}
+
+// wantFlags are the flags that say how many copies a station wants.
+type wantFlags struct {
+	replicas  span
+	spread    string
+	community int
+}
+
+func (w *wantFlags) add(c *cobra.Command) {
+	c.Flags().Var(&w.replicas, "replicas", "how many copies of each segment, on this node and trusted peers, such as 2..3")
+	c.Flags().StringVar(&w.spread, "spread", swarm.SpreadNone, "what copies must be spread over: site or none")
+	c.Flags().IntVar(&w.community, "community", 0, "how many further copies on community replicas")
+}
+
+// change is what the flags that were given change, or nil.
+func (w *wantFlags) change(c *cobra.Command) (*swarm.WantChange, error) {
+	var change swarm.WantChange
+	if c.Flags().Changed("replicas") {
+		change.Min, change.Max = &w.replicas.low, &w.replicas.high
+	}
+	if c.Flags().Changed("spread") {
+		if w.spread != swarm.SpreadSite && w.spread != swarm.SpreadNone {
+			return nil, usageError("--spread must be site or none, not %q", w.spread)
+		}
+		change.Spread = &w.spread
+	}
+	if c.Flags().Changed("community") {
+		change.Community = &w.community
+	}
+	if change == (swarm.WantChange{}) {
+		return nil, nil
+	}
+	return &change, nil
 }
 
 func (a *app) stationList() *cobra.Command {
@@ -49,7 +92,7 @@ func (a *app) stationList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := newTable(a.stdout, "NAME", "ID", "DOWNLOADS", "CREATED", "DESCRIPTION")
+			t := newTable(a.stdout, "NAME", "ID", "LABEL", "COPIES", "DOWNLOADS", "CREATED", "DESCRIPTION")
 			for _, s := range stations {
 				if a.json {
 					if err := a.printJSON(s); err != nil {
@@ -57,7 +100,7 @@ func (a *app) stationList() *cobra.Command {
 					}
 				}
 				d := onOff(s.Downloads)
-				appendRow(t, s.Name, s.ID, d.String(), when(s.Created), s.Description)
+				appendRow(t, s.Name, s.ID, s.Label, wanted(s.Replication), d.String(), when(s.Created), s.Description)
 			}
 			if !a.json {
 				t.Render()
@@ -87,10 +130,14 @@ func (a *app) stationShow() *cobra.Command {
 func (a *app) stationSet() *cobra.Command {
 	var name, description string
 	var downloads onOff
+	var want wantFlags
 	c := &cobra.Command{
 		Use: "set STATION", Short: "Change a station", Args: args("a station's name or id", 1),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) (err error) {
 			var change wire.StationChange
+			if change.Replication, err = want.change(c); err != nil {
+				return err
+			}
 			if c.Flags().Changed("name") {
 				change.Name = &name
 			}
@@ -101,7 +148,7 @@ func (a *app) stationSet() *cobra.Command {
 				change.Downloads = (*bool)(&downloads)
 			}
 			if change == (wire.StationChange{}) {
-				return usageError("nothing to change: give --name, --description or --downloads")
+				return usageError("nothing to change: give --name, --description, --downloads, --replicas, --spread or --community")
 			}
 			api, err := a.api()
 			if err != nil {
@@ -117,6 +164,7 @@ func (a *app) stationSet() *cobra.Command {
 	c.Flags().StringVar(&name, "name", "", "a new name")
 	c.Flags().StringVar(&description, "description", "", "what the station plays")
 	c.Flags().Var(&downloads, "downloads", "whether listeners may save segments as files")
+	want.add(c)
 	return c
 }
 
@@ -149,7 +197,8 @@ func (a *app) printStation(s wire.Station) error {
 	}
 	d := onOff(s.Downloads)
 	a.printFields([][2]string{
-		{"station", s.Name}, {"id", s.ID}, {"description", s.Description}, {"downloads", d.String()},
+		{"station", s.Name}, {"id", s.ID}, {"label", s.Label}, {"description", s.Description}, {"downloads", d.String()},
+		{"wanted", wanted(s.Replication)},
 		{"epoch", strconv.FormatUint(s.Epoch, 10)}, {"created", when(s.Created)},
 	}...)
 	return nil

@@ -1,0 +1,139 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/gateway/admin/client"
+	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/swarm"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [STATION|CID]", Short: "Show the running node, a station's copies, or a segment's", Args: atMost("one station or CID"),
+		Long: "status shows the node, how the copies of its segments are, and which are not as they\nshould be, with the reason and the next try. With a station it shows that one's, with a\nCID who holds the segment.",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.nodeStatus(c)
+			}
+			if id, err := cid.Decode(args[0]); err == nil {
+				return a.copiesOf(c, id, waitFlags{})
+			}
+			return a.stationStatus(c, args[0])
+		},
+	}
+}
+
+func (a *app) nodeStatus(c *cobra.Command) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	s, err := api.Status(c.Context())
+	if err != nil {
+		return err
+	}
+	copies, err := withoutSwarm(api.Replication(c.Context(), ""))
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			wire.Status
+			Copies *swarm.Replication `json:"copies,omitempty"`
+		}{s, copies})
+	}
+	fields := [][2]string{
+		{"version", s.Version}, {"realm", s.Realm}, {"peer", s.PeerID}, {"up", (time.Duration(s.Uptime) * time.Second).String()},
+		{"stations", strconv.Itoa(s.Stations)}, {"segments", strconv.Itoa(s.Segments)}, {"blocks", size(s.RepoSize)},
+	}
+	for _, addr := range s.Addresses {
+		fields = append(fields, [2]string{"address", addr})
+	}
+	a.printFields(append(fields, summary(copies)...)...)
+	a.printUnhealthy(copies)
+	return nil
+}
+
+func (a *app) stationStatus(c *cobra.Command, station string) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	s, err := api.Station(c.Context(), station)
+	if err != nil {
+		return noStation(err, station)
+	}
+	copies, err := withoutSwarm(api.Replication(c.Context(), s.ID))
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			wire.Station
+			Copies *swarm.Replication `json:"copies,omitempty"`
+		}{s, copies})
+	}
+	fields := [][2]string{{"station", s.Name}, {"label", s.Label}, {"wanted", wanted(s.Replication)}}
+	a.printFields(append(fields, summary(copies)...)...)
+	a.printUnhealthy(copies)
+	return nil
+}
+
+// withoutSwarm returns nil where a node has no swarm to tell of.
+func withoutSwarm(r swarm.Replication, err error) (*swarm.Replication, error) {
+	var refused *client.Error
+	if errors.As(err, &refused) && refused.Code == "no_swarm" {
+		return nil, nil
+	}
+	return &r, err
+}
+
+// summary is how the copies of many segments are, for a person.
+func summary(r *swarm.Replication) [][2]string {
+	if r == nil {
+		return nil
+	}
+	fields := [][2]string{
+		{"replicated", fmt.Sprintf("%d of %d segments", r.Replicated, r.Segments)},
+		{"durable", fmt.Sprintf("%d of %d segments", r.Durable, r.Segments)},
+		{"copies", fmt.Sprintf("%d, of which %d proved", r.Copies, r.Proved)},
+	}
+	for _, f := range []struct {
+		name  string
+		n     int
+		words string
+	}{
+		{"lost", r.Segments - r.Stored, "segments without a whole copy"},
+		{"unhealthy", r.Unhealthy, "segments"},
+		{"purging", r.Purging, "removed segments that not all peers have deleted yet"},
+		{"strangers", r.Strangers, "pins of no segment, left alone"},
+	} {
+		if f.n > 0 {
+			fields = append(fields, [2]string{f.name, fmt.Sprintf("%d %s", f.n, f.words)})
+		}
+	}
+	return fields
+}
+
+// printUnhealthy writes the segments that are not as they should be, each with
+// the reason and the next try.
+func (a *app) printUnhealthy(r *swarm.Replication) {
+	if r == nil || len(r.List) == 0 {
+		return
+	}
+	t := newTable(a.stdout, "CID", "STATION", "LEVEL", "PROBLEM", "NEXT TRY")
+	for _, h := range r.List {
+		appendRow(t, h.CID, h.StationName, h.Level, h.Reason, when(h.Next))
+	}
+	t.Render()
+	if r.Unhealthy > len(r.List) {
+		fmt.Fprintf(a.stdout, "and %d more\n", r.Unhealthy-len(r.List))
+	}
+}
