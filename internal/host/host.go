@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/musenai/musen/internal/host/denylist"
 	"github.com/musenai/musen/internal/host/duty"
@@ -167,7 +169,11 @@ func (h *Host) start(ctx, run context.Context) error {
 
 func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error) {
 	o := h.o.Node
-	o.Gate, o.Serve, o.Upload = h.o.Book.Gate(), h.serves, h.live
+	gate := h.o.Book.Gate()
+	o.Gate, o.Serve, o.Upload = gate, h.serves, h.live
+	o.Restrict = func(rm network.ResourceManager) network.ResourceManager {
+		return gate.Restrict(rm, pinsetProtocols()...)
+	}
 	o.StorageMax = h.storageMax(terms)
 	if len(o.Relays) == 0 && !o.Relay {
 		o.Relays = relaysOf(h.o.Book.Origin())
@@ -396,13 +402,20 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// serves is asked for every block that a peer wants.
+// serves is asked for every block that a peer wants. A replica gets what it was
+// told to hold from the origin, which knows that: else it could get here what
+// it is asked to prove that it has.
 func (h *Host) serves(p peer.ID, c cid.Cid) bool {
 	if !h.caughtUp() || h.denied.Has(c) || !h.live.Open() {
 		return false
 	}
-	_, enrolled := h.o.Book.Gate().Role(p)
-	return enrolled
+	role, enrolled := h.o.Book.Gate().Role(p)
+	return enrolled && role != member.Replica
+}
+
+// pinsetProtocols are those that trusted peers alone speak.
+func pinsetProtocols() []protocol.ID {
+	return []protocol.ID{"/ipfscluster/", "/cluster-crdt/", "/meshsub/", "/floodsub/"}
 }
 
 // caughtUp reports whether the host has carried out what it missed.
