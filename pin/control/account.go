@@ -75,6 +75,12 @@ func (a *account) status() Line {
 	return Line{Peer: a.id, Up: a.line != nil && a.line.up, Since: a.since, LastHeard: a.heard, Report: a.report}
 }
 
+func (a *account) forgotten() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.gone
+}
+
 // latest is the newest number given. The caller holds tx.
 func (a *account) latest() uint64 { return a.next - 1 }
 
@@ -164,7 +170,7 @@ func (s *Server) scan(ctx context.Context, a *account, above, upTo uint64) (orde
 func (s *Server) setAside(ctx context.Context, as []*account, n int) error {
 	var writes []write
 	for _, a := range as {
-		if a.latest()+uint64(n) <= a.rec.Reserved {
+		if a.latest()+uint64(n) <= a.rec.Reserved || a.forgotten() {
 			continue
 		}
 		rec := a.rec
@@ -191,9 +197,8 @@ func (s *Server) remember(ctx context.Context, a *account) error {
 	defer a.tx.Unlock()
 	a.mu.Lock()
 	a.rec.Heard, a.rec.Report = a.heard, a.report
-	gone := a.gone
 	a.mu.Unlock()
-	if gone {
+	if a.forgotten() {
 		return nil
 	}
 	b, err := wire.Marshal(a.rec)

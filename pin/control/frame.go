@@ -16,6 +16,9 @@ import (
 // frame when they had nothing for a while.
 const Protocol protocol.ID = "/musen/control/1"
 
+// connTag protects the connections of lines from being trimmed.
+const connTag = "musen control"
+
 const (
 	maxBatch  = 512       // orders or receipts in one frame
 	maxUp     = 512 << 10 // bytes of a frame from a peer

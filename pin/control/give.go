@@ -95,10 +95,7 @@ func (s *Server) giveTo(ctx context.Context, as []*account, ins []Instruction) (
 // plan numbers the orders that follow from instructions. The caller holds tx
 // and has set the numbers aside.
 func (s *Server) plan(ctx context.Context, a *account, ins []Instruction) (orders []Order, left []cid.Cid, err error) {
-	a.mu.Lock()
-	gone := a.gone
-	a.mu.Unlock()
-	if gone {
+	if a.forgotten() {
 		return nil, nil, nil
 	}
 	at := map[cid.Cid]int{} // where in orders a segment is

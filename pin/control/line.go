@@ -94,6 +94,8 @@ func (s *Server) converse(ctx context.Context, st network.Stream) error {
 		return err
 	}
 	defer s.drop(l)
+	s.o.Host.ConnManager().Protect(p, connTag)
+	defer s.o.Host.ConnManager().Unprotect(p, connTag)
 	if err := s.greet(ctx, l); err != nil {
 		return err
 	}

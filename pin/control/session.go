@@ -51,6 +51,8 @@ func (c *Client) session(ctx context.Context) (up bool, err error) {
 		return false, err
 	}
 	defer c.over()
+	c.o.Host.ConnManager().Protect(c.o.Origin.ID, connTag)
+	defer c.o.Host.ConnManager().Unprotect(c.o.Origin.ID, connTag)
 	both, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, func() { _ = st.Reset() })()
 	both.Go(func() error { return c.talk(ctx, st) })
