@@ -48,6 +48,9 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("open cluster: %w", err)
+	}
 	quiet()
 	run, stop := context.WithCancel(context.Background())
 	c := &Cluster{o: o, trust: newTrust(o.Host.ID(), o.Trusted), stop: stop}
@@ -100,7 +103,7 @@ func (c *Cluster) join(ctx, run context.Context, ps *pubsub.PubSub, heads string
 		return err
 	}
 	select {
-	case <-c.inner.Ready():
+	case <-c.monitor.spoke:
 		return nil
 	case <-c.inner.Done():
 		return fmt.Errorf("open cluster: %w", ErrClosed)
@@ -152,6 +155,7 @@ func trackerConfig() *stateless.Config {
 func (c *Cluster) Close() error {
 	c.close.Do(func() {
 		if c.inner != nil {
+			c.settle()
 			c.err = c.inner.Shutdown(context.Background())
 		} else {
 			c.abandon()
@@ -169,6 +173,17 @@ func (c *Cluster) Close() error {
 		}
 	})
 	return c.err
+}
+
+// settle waits until Cluster has come to run, if its pinset has opened. Its
+// Shutdown never returns if it is called while it comes to run, and it says that
+// it is ready before that is over.
+func (c *Cluster) settle() {
+	select {
+	case <-c.pinset.started:
+		<-c.monitor.spoke
+	default:
+	}
 }
 
 // abandon ends the parts of a cluster that did not come to be.
@@ -219,8 +234,11 @@ func (c *Cluster) Pin(ctx context.Context, root cid.Cid, pl Placement) error {
 }
 
 // Unpin takes a segment out of the pinset; those that hold it give it up. It is
-// no error if it is not there. As to when, see Pin. A Pin on another peer that
-// did not know of this Unpin yet wins over it.
+// no error if it is not there. As to when, see Pin.
+//
+// What another peer pins, or moves from a lost one, before it knows of the Unpin
+// wins over it: after a partition whoever owns the segments must look at the
+// pinset and unpin again.
 func (c *Cluster) Unpin(ctx context.Context, root cid.Cid) error {
 	if err := c.pinset.open(); err != nil {
 		return fmt.Errorf("unpin %s: %w", root, err)

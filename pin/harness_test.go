@@ -160,7 +160,7 @@ func (s *shelf) Pins(context.Context) iter.Seq2[cid.Cid, error] {
 // fast are timers that tests can wait for.
 func fast() Timing {
 	return Timing{
-		Ping: 400 * time.Millisecond, Check: 200 * time.Millisecond, Recover: 500 * time.Millisecond,
+		Ping: time.Second, Check: 200 * time.Millisecond, Recover: 500 * time.Millisecond,
 		Rebroadcast: 500 * time.Millisecond, BatchSize: 100, BatchAge: 50 * time.Millisecond,
 	}
 }

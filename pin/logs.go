@@ -11,9 +11,8 @@ import (
 // through go-log, so where that goes is for the process to say.
 func quiet() {
 	for part, level := range map[string]string{
-		"cluster": "fatal", // says again what it returns
-		"monitor": "error", "pintracker": "error", "optracker": "error",
-		"dsstate": "error", "pstoremgr": "error", "p2p-gorpc": "error", "crdt": "error",
+		"cluster": "fatal", "pintracker": "fatal", "p2p-gorpc": "fatal", // say again what they return
+		"optracker": "error", "dsstate": "error", "pstoremgr": "error", "crdt": "error",
 	} {
 		_ = golog.SetLogLevel(part, level) // fails only for an unknown level
 	}

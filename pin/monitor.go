@@ -30,6 +30,8 @@ type monitor struct {
 	topic  *pubsub.Topic
 	sub    *pubsub.Subscription
 	alerts chan capi.Alert
+	spoke  chan struct{} // closed when this peer tells its first sign of life
+	once   sync.Once
 	born   time.Time
 
 	stop context.CancelFunc
@@ -38,7 +40,7 @@ type monitor struct {
 	mu    sync.Mutex
 	last  map[peer.ID]map[string]heard
 	lost  map[peer.ID]bool // told to be lost since they were last alive
-	fresh bool             // a peer came alive: those lost may find room now
+	fresh bool             // a peer became a candidate: what the lost held may find room now
 }
 
 type heard struct {
@@ -60,8 +62,8 @@ func newMonitor(ps *pubsub.PubSub, t *trust, timing Timing, log *slog.Logger) (*
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &monitor{
 		trust: t, timing: timing, log: log, topic: topic, sub: sub, born: time.Now(), stop: cancel,
-		alerts: make(chan capi.Alert, 64),
-		last:   map[peer.ID]map[string]heard{}, lost: map[peer.ID]bool{},
+		alerts: make(chan capi.Alert, 64), spoke: make(chan struct{}),
+		last: map[peer.ID]map[string]heard{}, lost: map[peer.ID]bool{},
 	}
 	m.wg.Go(func() { m.listen(ctx) })
 	m.wg.Go(func() { m.watch(ctx) })
@@ -143,15 +145,29 @@ func (m *monitor) LogMetric(_ context.Context, x capi.Metric) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if x.Name == metricPing && m.gone(x.Peer) || m.last[x.Peer] == nil {
-		delete(m.lost, x.Peer)
-		m.fresh = true
-	}
+	before := m.candidate(x.Peer)
 	if m.last[x.Peer] == nil {
 		m.last[x.Peer] = map[string]heard{}
 	}
 	m.last[x.Peer][x.Name] = heard{x, time.Now()}
+	if x.Name == metricPing {
+		delete(m.lost, x.Peer)
+	}
+	if !before && m.candidate(x.Peer) {
+		m.fresh = true
+	}
 	return nil
+}
+
+// candidate reports whether p may be given copies: it lives and has told the
+// rest as well.
+func (m *monitor) candidate(p peer.ID) bool {
+	for _, name := range m.MetricNames(context.Background()) {
+		if h, ok := m.last[p][name]; !ok || time.Since(h.at) > m.life(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // PublishMetric tells all trusted peers that are connected.
@@ -162,6 +178,9 @@ func (m *monitor) PublishMetric(ctx context.Context, x capi.Metric) error {
 	if err := m.LogMetric(ctx, x); err != nil {
 		return err
 	}
+	if x.Name == metricPing {
+		m.once.Do(func() { close(m.spoke) })
+	}
 	b, err := encodeMetric(x)
 	if err != nil {
 		return err
@@ -169,7 +188,8 @@ func (m *monitor) PublishMetric(ctx context.Context, x capi.Metric) error {
 	return m.topic.Publish(ctx, b)
 }
 
-// LatestMetrics are those that still count, of peers that are trusted.
+// LatestMetrics are those that still count, of trusted peers that are alive: the
+// room of one that is lost is no room.
 func (m *monitor) LatestMetrics(_ context.Context, name string) []capi.Metric {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -177,7 +197,7 @@ func (m *monitor) LatestMetrics(_ context.Context, name string) []capi.Metric {
 	for p, of := range m.last {
 		h, ok := of[name]
 		left := m.life(name) - time.Since(h.at)
-		if !ok || left <= 0 || !m.trust.has(p) {
+		if !ok || left <= 0 || m.gone(p) || !m.trust.has(p) {
 			continue
 		}
 		x := h.metric
