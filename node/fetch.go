@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ipfs/boxo/exchange"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/boxo/ipld/unixfs/importer/helpers"
 	blocks "github.com/ipfs/go-block-format"
@@ -70,11 +69,10 @@ func fetchCost(size int64) int64 {
 
 // pull is one run of a Fetch.
 type pull struct {
-	node    *Node
-	session exchange.Fetcher
-	room    *reservation
-	stall   *time.Timer // ends the run unless it is reset by a new block
-	leaves  *errgroup.Group
+	node   *Node
+	room   *reservation
+	stall  *time.Timer // ends the run unless it is reset by a new block
+	leaves *errgroup.Group
 
 	mu   sync.Mutex
 	held map[digest]bool // true: fetched by this run
@@ -114,7 +112,6 @@ func (n *Node) bring(ctx context.Context, root cid.Cid, size int64, parts bool) 
 	defer func() { p.end(err != nil && !parts) }()
 	p.stall = time.AfterFunc(n.opts.FetchTimeout, func() { cancel(errStalled) })
 	defer p.stall.Stop()
-	p.session = n.newSession(ctx)
 	if err = p.tree(ctx, root); err == nil {
 		err = n.pin(ctx, root)
 	}
@@ -142,13 +139,6 @@ func (n *Node) whole(ctx context.Context, root cid.Cid) (bool, error) {
 		}
 	}
 	return err == nil, err
-}
-
-func (n *Node) newSession(ctx context.Context) exchange.Fetcher {
-	if s, ok := n.kubo.Exchange.(exchange.SessionExchange); ok {
-		return s.NewSession(ctx)
-	}
-	return n.kubo.Exchange
 }
 
 // tree brings root and all below it here.
@@ -236,7 +226,7 @@ func (p *pull) block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	if len(n.kubo.PeerHost.Network().Peers()) == 0 {
 		return nil, fmt.Errorf("block %s: %w: no peer is connected", c, ErrNotFound)
 	}
-	if b, err = p.session.GetBlock(ctx, c); err != nil {
+	if b, err = n.demand(ctx, c); err != nil {
 		return nil, fmt.Errorf("block %s: %w", c, err)
 	}
 	p.stall.Reset(n.opts.FetchTimeout)

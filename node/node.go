@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/exchange"
 	"github.com/ipfs/boxo/exchange/offline"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/kubo/core"
@@ -56,15 +57,18 @@ const closeWait = 3 * time.Second
 
 // A Node is an open Kubo node. It is safe for concurrent use.
 type Node struct {
-	opts    Options
-	kubo    *core.IpfsNode
-	lock    io.Closer
-	files   blockFiles
-	hot     *hotBlocks
-	space   space
-	flight  flight
-	pulls   sharing
-	kept    keptPeers
+	opts   Options
+	kubo   *core.IpfsNode
+	lock   io.Closer
+	files  blockFiles
+	hot    *hotBlocks
+	space  space
+	flight flight
+	pulls  sharing
+	kept   keptPeers
+	// session asks peers for blocks. It is one for all, so that it knows who
+	// answers, and asks nobody again and again who does not.
+	session exchange.Fetcher
 	offline blockservice.BlockService
 
 	fetches singleflight.Group
@@ -89,7 +93,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	return n, nil
 }
 
-func open(ctx context.Context, opts Options) (n *Node, err error) {
+func open(ctx context.Context, opts Options) (_ *Node, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -98,7 +102,7 @@ func open(ctx context.Context, opts Options) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &Node{opts: opts, lock: lock, files: newBlockFiles(filepath.Join(opts.Dir, blocksDir))}
+	n := &Node{opts: opts, lock: lock, files: newBlockFiles(filepath.Join(opts.Dir, blocksDir))}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -166,6 +170,10 @@ func (n *Node) prepare(ctx context.Context) error {
 	n.flight.held = map[digest]int{}
 	n.pulls.enter, n.pulls.runs = n.enter, map[string]*run{}
 	n.kept.peers = map[peer.ID]*keptPeer{}
+	n.session = n.kubo.Exchange
+	if s, ok := n.kubo.Exchange.(exchange.SessionExchange); ok {
+		n.session = s.NewSession(n.ctx)
+	}
 	n.offline = blockservice.New(n.kubo.Blockstore, offline.Exchange(n.kubo.Blockstore))
 	// Pins need no fsync each: their owner repeats those that a power cut
 	// takes. The pinner's indexes are flushed by Close and rebuilt without it.

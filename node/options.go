@@ -17,9 +17,11 @@ const (
 	defaultFetchTimeout = 10 * time.Second
 	defaultRedial       = 10 * time.Second
 	defaultSweep        = time.Second
-	// answerTime is how long a peer that said it has a block may take to begin
-	// sending it until another peer is asked as well.
-	answerTime = time.Second
+	// answerTime is how long a peer that was asked for a block may take until
+	// another one is asked as well, half of that if it was quick before, and
+	// firstPatience how long both have until all are asked anew.
+	answerTime    = 800 * time.Millisecond
+	firstPatience = 1200 * time.Millisecond
 )
 
 // A Gate says which peers may connect. It is asked about every peer ID, proved
@@ -61,10 +63,9 @@ type Options struct {
 	// Relay makes this node a relay for the peers that Gate admits and cannot
 	// be dialled. It must be one that can.
 	Relay bool
-	// Relays holds multiaddrs, peer ID included, of nodes with Relay that this
-	// one is reached through while nobody can dial it, until a hole is
-	// punched. Peers that are reached so can be dialled only with Relays or
-	// Relay.
+	// Relays holds multiaddrs, peer ID included, of nodes with Relay through
+	// which this one, that nobody can dial, is reached until a hole is punched.
+	// A peer that is reached so can be dialled only with Relays or Relay.
 	Relays []string
 	// Redial is the longest pause between two tries to reach a peer that was
 	// given to Peer; 0: 10 s.
@@ -108,6 +109,7 @@ func (o Options) bitswap() []bitswap.Option {
 	patience := client.DefaultDontHaveTimeoutConfig()
 	patience.DontHaveTimeout = answerTime
 	patience.MaxExpectedWantProcessTime = answerTime
+	patience.MinTimeout = answerTime / 2
 	patience.MaxTimeout = 2 * answerTime
 	opts := []bitswap.Option{
 		bitswap.WithClientOption(client.WithDontHaveTimeoutConfig(patience)),

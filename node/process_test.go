@@ -16,9 +16,11 @@ import (
 	"testing"
 
 	golog "github.com/ipfs/go-log/v2"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"go.uber.org/goleak"
+	"golang.org/x/time/rate"
 )
 
 // childDir names the folder that a child process, which is this test binary
@@ -266,10 +268,19 @@ func TestCloseEndsWhatRuns(t *testing.T) {
 // of LevelDB that ends within a minute.
 func TestCloseLeavesNothingRunning(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	a, b := start(t), start(t)
-	x := add(t, a, sealedBytes(1, 3*leafSize))
-	connect(t, b, a)
+	var guests guestList
+	a := start(t, gated(&guests), func(o *Options) {
+		o.Upload, o.Relay = rate.NewLimiter(rate.Inf, 1<<20), true
+	})
+	guests.set(a.Host().ID(), true)
+	b := start(t, gated(&guests), func(o *Options) { o.Relays = via(t, a, "tcp").strings() })
+	guests.set(b.Host().ID(), true)
+	x, y := add(t, a, sealedBytes(1, 3*leafSize)), add(t, a, sealedBytes(2, 3*leafSize))
+	b.Peer(via(t, a, "tcp").AddrInfo)
+	a.Peer(peer.AddrInfo{ID: a.Host().ID() + "x"})
+	await(t, b, a, true)
 	readBack(t, b, x, leafSize)
+	fetch(t, b, y)
 	for _, n := range []*Node{a, b} {
 		if err := n.Close(); err != nil {
 			t.Fatal(err)

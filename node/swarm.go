@@ -55,8 +55,10 @@ func flag(on bool) config.Flag {
 }
 
 const (
-	// relayRetry is how long a relay that was out of reach is left alone.
-	relayRetry = 30 * time.Second
+	// relaySearch is how often relays are looked for while there are too few,
+	// relayRetry how long one that had no place is left alone.
+	relaySearch = 5 * time.Second
+	relayRetry  = 30 * time.Second
 	// relayGuests bounds how many peers a relay is there for, relayShare how
 	// many of them may come from one place: the Gate chose them all.
 	relayGuests = 1024
@@ -72,24 +74,27 @@ func (o Options) swarm() ([]libp2p.Option, error) {
 		limits.MaxReservationsPerIP, limits.MaxReservationsPerASN = relayShare, relayShare
 		opts = append(opts,
 			libp2p.EnableRelayService(relay.WithResources(limits), relay.WithInfiniteLimits()),
-			libp2p.ForceReachabilityPublic(),
-			libp2p.EnableNATService(), // tells the others whether they can be dialled
-			libp2p.EnableHolePunching())
+			libp2p.ForceReachabilityPublic(), libp2p.EnableHolePunching())
 	}
 	if len(o.Relays) == 0 {
 		return opts, nil
 	}
-	var relays []peer.AddrInfo
-	for _, s := range o.Relays {
-		info, err := peer.AddrInfoFromString(s)
+	var addrs []ma.Multiaddr
+	for _, r := range o.Relays {
+		a, err := ma.NewMultiaddr(r)
 		if err != nil {
-			return nil, fmt.Errorf("relay %q: %w", s, err)
+			return nil, fmt.Errorf("relay %q: %w", r, err)
 		}
-		relays = append(relays, *info)
+		addrs = append(addrs, a)
 	}
-	opts = append(opts, libp2p.EnableAutoRelayWithStaticRelays(relays, autorelay.WithBackoff(relayRetry)))
+	relays, err := peer.AddrInfosFromP2pAddrs(addrs...)
+	if err != nil {
+		return nil, fmt.Errorf("relays %q: %w", o.Relays, err)
+	}
+	opts = append(opts, libp2p.EnableAutoRelayWithStaticRelays(relays,
+		autorelay.WithBootDelay(0), autorelay.WithMinInterval(relaySearch), autorelay.WithBackoff(relayRetry)))
 	if !o.Relay {
-		opts = append(opts, libp2p.EnableHolePunching())
+		opts = append(opts, libp2p.ForceReachabilityPrivate(), libp2p.EnableHolePunching())
 	}
 	return opts, nil
 }

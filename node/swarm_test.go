@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,10 +45,20 @@ func gated(g *guestList) func(*Options) {
 	}
 }
 
+// place is where a node listens.
+type place struct{ peer.AddrInfo }
+
+func (p place) strings() (out []string) {
+	for _, a := range p.Addrs {
+		out = append(out, a.String()+"/p2p/"+p.ID.String())
+	}
+	return out
+}
+
 // via is where n listens for one transport.
-func via(t testing.TB, n *Node, transport string) peer.AddrInfo {
+func via(t testing.TB, n *Node, transport string) place {
 	t.Helper()
-	info := peer.AddrInfo{ID: n.Host().ID()}
+	info := place{peer.AddrInfo{ID: n.Host().ID()}}
 	for _, a := range n.Host().Addrs() {
 		if strings.Contains(a.String(), transport) {
 			info.Addrs = append(info.Addrs, a)
@@ -88,17 +100,17 @@ func TestGate(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			stranger, friend := start(t, impatient), start(t, gated(&all))
 			all.set(a.Host().ID(), true)
-			_ = stranger.Host().Connect(t.Context(), via(t, a, transport)) // its end of the handshake may come first
+			_ = stranger.Host().Connect(t.Context(), via(t, a, transport).AddrInfo) // its end of the handshake may come first
 			if err := stranger.Fetch(t.Context(), x.root, 0); !errors.Is(err, ErrNotFound) {
 				t.Errorf("a stranger: %v", err)
 			}
 			disconnected(t, stranger, a)
-			if err := a.Host().Connect(t.Context(), via(t, stranger, "tcp")); err == nil {
+			if err := a.Host().Connect(t.Context(), via(t, stranger, "tcp").AddrInfo); err == nil {
 				t.Error("a stranger is dialled")
 			}
 
 			guests.set(friend.Host().ID(), true)
-			if err := friend.Host().Connect(t.Context(), via(t, a, transport)); err != nil {
+			if err := friend.Host().Connect(t.Context(), via(t, a, transport).AddrInfo); err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range friend.Host().Network().ConnsToPeer(a.Host().ID()) {
@@ -158,7 +170,7 @@ func TestServe(t *testing.T) {
 // A peer is dialled again when the connection ends, until it is let go.
 func TestPeer(t *testing.T) {
 	a, b := start(t), start(t)
-	info := via(t, b, "tcp")
+	info := via(t, b, "tcp").AddrInfo
 	a.Peer(info)
 	await(t, a, b, true)
 	if err := b.Disconnect(a.Host().ID()); err != nil {
@@ -182,7 +194,7 @@ func TestPeer(t *testing.T) {
 // A peer whose addresses were wrong is found once they are right.
 func TestPeerMoves(t *testing.T) {
 	a, b := start(t), start(t)
-	info := via(t, b, "tcp")
+	info := via(t, b, "tcp").AddrInfo
 	nowhere := peer.AddrInfo{ID: info.ID, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/1")}}
 	a.Peer(nowhere)
 	a.Peer(info)
@@ -195,4 +207,58 @@ func TestAnnounce(t *testing.T) {
 	if got := n.Addrs(); len(got) != 1 || got[0] != "/dns4/origin.example/tcp/4001/p2p/"+n.PeerID() {
 		t.Errorf("announced %v", got)
 	}
+}
+
+// A node that is reached through a relay alone gives its blocks to a peer that
+// its gate admits, and to no other. The relay opens no block of its own.
+func TestRelay(t *testing.T) {
+	var guests guestList
+	var dirs []string
+	for i := range 3 {
+		dirs = append(dirs, filepath.Join(t.TempDir(), strconv.Itoa(i)))
+		id, err := Init(dirs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := peer.Decode(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guests.set(p, true)
+	}
+	origin := reopen(t, dirs[0], gated(&guests), func(o *Options) { o.Relay = true })
+	home := func(o *Options) { o.Relays = via(t, origin, "/").strings() }
+	hidden, friend := reopen(t, dirs[1], gated(&guests), home), reopen(t, dirs[2], gated(&guests), home)
+	x := add(t, hidden, sealedBytes(1, 3*leafSize))
+	hidden.Peer(via(t, origin, "tcp").AddrInfo)
+	await(t, hidden, origin, true)
+	circuit := peer.AddrInfo{ID: hidden.Host().ID()}
+	for _, s := range via(t, origin, "tcp").strings() {
+		circuit.Addrs = append(circuit.Addrs, ma.StringCast(s+"/p2p-circuit"))
+	}
+	friend.Peer(circuit) // until the relay has a place for the hidden one
+	await(t, friend, hidden, true)
+	for _, c := range friend.Host().Network().ConnsToPeer(hidden.Host().ID()) {
+		if c.Stat().Limited {
+			t.Error("the relay gives up after a while")
+		}
+	}
+	fetch(t, friend, x)
+	readBack(t, friend, x, leafSize)
+	if err := origin.Verify(t.Context(), x.root); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the relay keeps what passes: %v", err)
+	}
+}
+
+func TestRelaysAreChecked(t *testing.T) {
+	n := start(t)
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", "/ip4/127.0.0.1/tcp/4001", "origin.example"} {
+		if _, err := Open(t.Context(), Options{Dir: n.opts.Dir, Relays: []string{bad}}); err == nil {
+			t.Errorf("relay %q is accepted", bad)
+		}
+	}
+	reopen(t, n.opts.Dir)
 }
