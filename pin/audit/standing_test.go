@@ -239,6 +239,64 @@ func TestStandingsSurvive(t *testing.T) {
 	}
 }
 
+// counting counts what is written.
+type counting struct {
+	datastore.Batching
+	puts int
+}
+
+func (c *counting) Put(ctx context.Context, k datastore.Key, b []byte) error {
+	c.puts++
+	return c.Batching.Put(ctx, k, b)
+}
+
+// A store may sync each write: proved answers do not wait for it one by one,
+// failures do.
+func TestStandingsAreWrittenNowAndThen(t *testing.T) {
+	store, p := &counting{Batching: newStore()}, named("p")
+	open := func() *Standings {
+		s, err := OpenStandings(t.Context(), store, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	record := func(at time.Time, o Outcome, most int) {
+		t.Helper()
+		before := store.puts
+		if _, err := s.Record(t.Context(), p, at, o); err != nil {
+			t.Fatal(err)
+		}
+		if n := store.puts - before; n > most {
+			t.Errorf("%d writes", n)
+		}
+	}
+	for range 640 {
+		record(epoch(), Proved, 1)
+	}
+	if store.puts > 21 {
+		t.Errorf("640 outcomes were written %d times", store.puts)
+	}
+	record(epoch(), Missing, 1)
+	if c := open().Get(p); c.Failed != 1 || c.Proved != 640 {
+		t.Errorf("a failure is not durable: %+v", c)
+	}
+	record(epoch().Add(time.Minute), Proved, 0)
+	record(epoch().Add(11*time.Minute), Proved, 1)
+	record(epoch().Add(12*time.Minute), Proved, 0)
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c := open().Get(p); c.Proved != 643 {
+		t.Errorf("after Flush %+v", c)
+	}
+	puts := store.puts
+	if err := s.Flush(t.Context()); err != nil || store.puts != puts {
+		t.Errorf("Flush wrote what was written, %v", err)
+	}
+}
+
 // failing is a store that takes nothing.
 type failing struct{ datastore.Batching }
 

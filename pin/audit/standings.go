@@ -22,7 +22,19 @@ type Standings struct {
 
 	mu    sync.Mutex
 	peers map[peer.ID]Conduct
+	dirty map[peer.ID]debt
 }
+
+// debt is what the store does not know yet of a peer.
+type debt struct {
+	outcomes int
+	since    time.Time // when its conduct was last written
+}
+
+const (
+	maxDebt    = 32               // outcomes that need not be written at once
+	maxDebtAge = 10 * time.Minute // since the last time that they were
+)
 
 func standingsKey() datastore.Key { return datastore.NewKey("/audit/standing") }
 
@@ -34,7 +46,7 @@ func OpenStandings(ctx context.Context, store datastore.Batching, now func() tim
 	if now == nil {
 		now = time.Now
 	}
-	s := &Standings{store: store, now: now, peers: map[peer.ID]Conduct{}}
+	s := &Standings{store: store, now: now, peers: map[peer.ID]Conduct{}, dirty: map[peer.ID]debt{}}
 	found, err := store.Query(ctx, query.Query{Prefix: standingsKey().String()})
 	if err != nil {
 		return nil, fmt.Errorf("read standings: %w", err)
@@ -80,21 +92,47 @@ func (s *Standings) set(ctx context.Context, p peer.ID, c Conduct) error {
 		return fmt.Errorf("keep standing of %s: %w", p, err)
 	}
 	s.peers[p] = c
+	delete(s.dirty, p)
 	return nil
 }
 
 // Record takes outcomes of p, in the order in which they came about, and says
-// what its standing is then. A change of standing is durable on return. Give it
-// the outcomes of a whole batch: each call writes to the store once.
+// what its standing is then. A failure, and a change of standing, is durable on
+// return. Anything else is written now and then, and by Flush: a crash may cost
+// a peer some of the answers that it proved last.
 func (s *Standings) Record(ctx context.Context, p peer.ID, at time.Time, outcomes ...Outcome) (Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at = at.UTC().Truncate(time.Second) // as precise as the store
-	c := s.of(p, at)
+	c, before, owed := s.of(p, at), s.peers[p], s.dirty[p]
 	for _, o := range outcomes {
 		c.observe(o, at)
 	}
-	return c.Standing, s.set(ctx, p, c)
+	owed.outcomes += len(outcomes)
+	changed := c.Standing != before.Standing || c.Failed != before.Failed || c.Away.IsZero() != before.Away.IsZero()
+	if age := at.Sub(owed.since); changed || owed.outcomes >= maxDebt || age < 0 || age >= maxDebtAge {
+		if err := s.set(ctx, p, c); err != nil {
+			return s.of(p, at).Standing, err
+		}
+		owed = debt{since: at}
+	}
+	s.peers[p], s.dirty[p] = c, owed
+	return c.Standing, nil
+}
+
+// Flush writes what Record has not written yet. Call it before the end.
+func (s *Standings) Flush(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, owed := range s.dirty {
+		if owed.outcomes == 0 {
+			continue
+		}
+		if err := s.set(ctx, p, s.peers[p]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Get is how p has done so far; one that was never audited is New.
@@ -136,6 +174,7 @@ func (s *Standings) Forget(ctx context.Context, p peer.ID) error {
 		return fmt.Errorf("forget standing of %s: %w", p, err)
 	}
 	delete(s.peers, p)
+	delete(s.dirty, p)
 	return nil
 }
 
