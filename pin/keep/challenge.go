@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	batch      = 64 // challenges to one peer at once
-	maxAudits  = 16 // peers challenged at once
-	maxLates   = 3  // late answers in a row that make a copy a failed one
-	leastPause = time.Minute
+	batch         = 64 // challenges to one peer at once
+	maxAudits     = 16 // peers challenged at once
+	maxLates      = 3  // late answers in a row that make a copy a failed one
+	maxFirstLates = 2  // the same for a copy that was never proved
+	leastPause    = time.Minute
 )
 
 // planAudits queues the copies of a segment whose time to be challenged has
@@ -110,11 +111,12 @@ func (k *Keeper) challenge(ctx context.Context, h *holder, roots []cid.Cid) {
 		x.queued = false
 		switch {
 		case h.self || ctx.Err() != nil:
-		case err != nil || i >= len(got):
+		case err != nil || i >= len(got) || got[i] == "":
 			x.tries = min(x.tries+1, 60)
 			x.due = now + k.backoff(x.tries)
+			x.reason = "could not be audited"
 			if err != nil {
-				x.reason = clip("not audited: " + err.Error())
+				x.reason = clip(x.reason + ": " + err.Error())
 			}
 		default:
 			k.judge(s, x, got[i], now)
@@ -147,7 +149,7 @@ func (k *Keeper) record(h *holder, roots []cid.Cid, got []audit.Outcome) audit.S
 	k.mu.Unlock()
 	var s audit.Standing
 	for i, o := range got {
-		if fair[i] {
+		if fair[i] && o != "" {
 			s = k.o.Standings.Record(h.id, o, k.now())
 		}
 	}
@@ -165,8 +167,12 @@ func (k *Keeper) judge(s *segment, x *slot, o audit.Outcome, now int64) {
 		k.prove(s, x, now)
 	case audit.Late:
 		x.lates++
-		x.due = now + max(k.backoff(x.lates), int64(min(leastPause, k.timing.Cycle)))
-		if x.lates >= maxLates {
+		pause, most := min(leastPause, k.timing.Cycle), maxLates
+		if x.proved == 0 { // nothing speaks for it yet
+			pause, most = 0, maxFirstLates
+		}
+		x.due = now + max(k.backoff(x.lates), int64(pause))
+		if int(x.lates) >= most {
 			s.fail(x, failed, "answered too late, several times", now)
 			x.due = now + k.rest(x)
 		}

@@ -107,11 +107,6 @@ func (k *Keeper) health(s *segment) Health {
 	slices.SortStableFunc(h.Copies, func(a, b Copy) int {
 		return cmp.Or(-compare(a.Peer == k.o.Self, b.Peer == k.o.Self), -compare(a.Role.Trusted(), b.Role.Trusted()), strings.Compare(a.Name, b.Name))
 	})
-	if s.gone {
-		h.Reason = k.goneReason(s)
-		return h
-	}
-	h.Level = k.levelOf(s, k.tally(s, nil, now))
 	if k.o.Services != nil {
 		for _, c := range k.o.Services.Copies(s.root) {
 			h.Copies = append(h.Copies, Copy{
@@ -119,6 +114,11 @@ func (k *Keeper) health(s *segment) Health {
 			})
 		}
 	}
+	if s.gone {
+		h.Reason = k.goneReason(s)
+		return h
+	}
+	h.Level = k.levelOf(s, k.tally(s, nil, now))
 	h.Reason = k.reason(s, h.Level, now)
 	if h.Reason == "" {
 		return h
@@ -136,6 +136,8 @@ func serviceState(c remote.Copy) State {
 		return Held
 	case remote.Failed:
 		return Failed
+	case remote.Removing:
+		return Purging
 	default:
 		return Ordered
 	}
@@ -194,6 +196,11 @@ func (k *Keeper) goneReason(s *segment) string {
 			silent = append(silent, label(x.h))
 		}
 	}
+	if k.o.Services != nil {
+		for _, c := range k.o.Services.Copies(s.root) {
+			silent = append(silent, c.Service)
+		}
+	}
 	if p := k.problems[s]; p != "" {
 		return "removed: " + p
 	}
@@ -244,12 +251,7 @@ func (k *Keeper) reason(s *segment, level Level, now int64) string {
 	if p := k.problems[s]; p != "" {
 		parts = append(parts, p)
 	}
-	if w := k.awaited(s, now); w != "" {
-		parts = append(parts, w)
-	} else if s.short {
-		parts = append(parts, k.nobody(s))
-	}
-	return strings.Join(parts, "; ")
+	return strings.Join(append(parts, k.awaited(s, now)...), "; ")
 }
 
 func (k *Keeper) shortfall(s *segment, t tally, now int64) string {
@@ -263,8 +265,8 @@ func (k *Keeper) shortfall(s *segment, t tally, now int64) string {
 	return fmt.Sprintf("%d of %d copies proved", proof, s.min)
 }
 
-// awaited names the peers whose copies are under way.
-func (k *Keeper) awaited(s *segment, now int64) string {
+// awaited names the peers whose copies are under way, and those whose are not.
+func (k *Keeper) awaited(s *segment, now int64) []string {
 	var coming, failing []string
 	for i := range s.slots {
 		x := &s.slots[i]
@@ -286,10 +288,10 @@ func (k *Keeper) awaited(s *segment, now int64) string {
 	if len(failing) > 0 {
 		parts = append(parts, some(failing))
 	}
-	if len(coming) == 0 && s.short {
+	if len(coming) == 0 {
 		parts = append(parts, k.nobody(s))
 	}
-	return strings.Join(parts, "; ")
+	return parts
 }
 
 // nobody says who is missing.

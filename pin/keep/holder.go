@@ -39,6 +39,7 @@ type holder struct {
 	standing audit.Standing
 
 	present bool // its copies count
+	missed  bool // it is away unannounced, which its standing does not know yet
 	able    bool // it can be given more
 
 	pending  []*segment // to be challenged
@@ -155,8 +156,8 @@ func (k *Keeper) ableNow(h *holder) bool {
 // held here and in all that follows in this file, unless said otherwise.
 func (k *Keeper) look(h *holder, now int64) {
 	switch up := h.up(); {
-	case !up && h.down == 0:
-		h.down = now
+	case !up && (h.down == 0 || h.excused(now)): // the grace begins with the end of the excuse
+		h.down = max(h.down, now)
 	case up && h.down != 0:
 		if now-h.down > int64(k.timing.ReplicaGrace) {
 			k.doubt(h, now)
@@ -167,6 +168,7 @@ func (k *Keeper) look(h *holder, now int64) {
 		h.down = 0
 	}
 	if p := k.presentNow(h, now); p != h.present {
+		h.missed = !p && h.enrolled && !h.up()
 		h.present = p
 		k.touch(h)
 	}

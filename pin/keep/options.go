@@ -74,12 +74,14 @@ type Orders interface {
 // Auditor challenges peers.
 type Auditor interface {
 	// Audit challenges p once for each root and returns as many outcomes in the
-	// same order. An error means that nothing was learnt.
+	// same order, an empty one where p could not be challenged. An error means
+	// that nothing was learnt about any.
 	Audit(ctx context.Context, p peer.ID, roots []cid.Cid) ([]audit.Outcome, error)
 }
 
 // Standings keeps what is thought of peers. The keeper records the outcome of
-// each challenge to a peer that said it holds the segment.
+// each challenge to a peer that said it holds the segment, and Offline once when
+// a peer's unannounced absence has lasted so long that its copies stop counting.
 type Standings interface {
 	Record(p peer.ID, o audit.Outcome, at time.Time) audit.Standing
 	Get(p peer.ID) audit.Standing

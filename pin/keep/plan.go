@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -66,6 +67,9 @@ func (k *Keeper) prune(s *segment, now int64) {
 		case x.stage == ordered && x.told && x.h.up() && now-max(x.since, x.h.heard) > int64(k.timing.Stall):
 			s.fail(x, failed, "no receipt after "+k.timing.Stall.String(), now)
 			x.due = now + k.backoff(x.tries)
+		case x.stage == ordered && x.due != 0 && now >= x.due: // it stumbled
+			s.fail(x, failed, x.reason, now)
+			x.due = now + k.rest(x)
 		}
 	}
 }
@@ -114,7 +118,35 @@ func (k *Keeper) planTrusted(s *segment, j *job, now int64) {
 		s.short = reached+got < goal
 		return
 	}
+	if s.spread && k.pickSites(s, now) {
+		return
+	}
 	k.trimTrusted(s, goal, now)
+}
+
+// pickSites gives the segment to trusted peers of further sites, if it is on
+// too few. It reports whether it did.
+func (k *Keeper) pickSites(s *segment, now int64) bool {
+	taken := k.sitesOf(s)
+	slices.Sort(taken)
+	taken = slices.Compact(taken)
+	missing := int(s.min) - len(taken)
+	if missing <= 0 {
+		return false
+	}
+	cs := k.scratch[:0]
+	for _, h := range k.storages {
+		if !slices.Contains(taken, h.site) && k.mayTake(s, h, false, now) {
+			cs = append(cs, h.candidate())
+		}
+	}
+	k.scratch = cs
+	chosen := place.Choose(s.root, cs, missing, nil, true)
+	for _, c := range chosen {
+		k.give(s, k.holders[c.ID], now)
+	}
+	s.short = len(chosen) < missing
+	return len(chosen) > 0
 }
 
 // pickTrusted gives n more trusted peers the segment, and returns how many it

@@ -66,6 +66,11 @@ func (k *Keeper) planGone(s *segment, j *job, now int64) {
 	if left > 0 && now-s.since > int64(memory) && !k.anyEnrolled(s) {
 		left = 0
 	}
+	if k.o.Services != nil && len(k.o.Services.Copies(s.root)) > 0 {
+		k.o.Services.Drop(s.root) // as after a restart; it tells when it is done
+		left++
+		next = sooner(next, now+int64(k.timing.Stall))
+	}
 	if left == 0 && !j.unpin {
 		k.forget(s)
 		return

@@ -85,17 +85,22 @@ func (k *Keeper) receiptHold(s *segment, h *holder, r control.Receipt, now int64
 }
 
 // stumble is for a peer that could not fetch a segment and tries again by
-// itself: it is waited for a while before another is asked.
+// itself: it is waited for a little before another is asked.
 func (k *Keeper) stumble(s *segment, x *slot, r control.Receipt, now int64) {
-	why := reasonOr(r.Reason, "it could not fetch it")
-	if x.stage == ordered && x.tries < 2 && now-x.since < int64(k.timing.Stall) {
-		x.tries++
-		x.reason, s.unsaved = clip(why), true
+	if x.stage != ordered {
+		s.fail(x, failed, reasonOr(r.Reason, "it could not fetch it"), now)
+		x.due = now + k.rest(x)
 		return
 	}
-	s.fail(x, failed, why, now)
-	x.due = now + k.rest(x)
+	x.reason, s.unsaved = clip(reasonOr(r.Reason, "it could not fetch it")), true
+	if x.due == 0 {
+		x.due = now + int64(k.timing.Stall)/patience
+	}
 }
+
+// patience is the part of Timing.Stall for which a peer may try again that says
+// it could not do what it was ordered.
+const patience = 10
 
 func (k *Keeper) receiptDrop(s *segment, h *holder, r control.Receipt, now int64) {
 	x := s.slotOf(h)

@@ -200,10 +200,20 @@ const staleAfter = 3
 
 // counts reports whether a copy counts as held, and whether as proved.
 func (k *Keeper) counts(x *slot, now int64) (says, proof bool) {
-	if !x.has() || !x.h.present {
+	if !x.has() || !x.h.present || x.stage == held && x.doubted() {
 		return false, false
 	}
 	return true, x.stage == proved && now-x.proved <= int64(staleAfter*k.timing.Cycle)
+}
+
+// doubted reports whether the holder was asked to prove its copy, last time, and
+// did not. Its word alone is worth nothing then.
+func (x *slot) doubted() bool {
+	switch outcomes()[x.outcome] {
+	case audit.Wrong, audit.Missing, audit.Late:
+		return true
+	}
+	return false
 }
 
 // tally counts what there is without one slot, or with all if that is nil.

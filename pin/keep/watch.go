@@ -39,6 +39,16 @@ func (k *Keeper) observe(ctx context.Context, metrics bool) {
 		}
 		standings = k.standings(k.enrolled())
 	}
+	for _, id := range k.lookAll(measured, standings, metrics) {
+		if k.o.Standings != nil {
+			k.o.Standings.Record(id, audit.Offline, k.now())
+		}
+	}
+}
+
+// lookAll looks at all peers, and returns those whose absence is news. It takes
+// the lock itself.
+func (k *Keeper) lookAll(measured []Metric, standings map[peer.ID]audit.Standing, metrics bool) []peer.ID {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.nowNS()
@@ -48,11 +58,17 @@ func (k *Keeper) observe(ctx context.Context, metrics bool) {
 			k.stand(k.holders[id], s, now)
 		}
 	}
+	var missed []peer.ID
 	for _, h := range k.holders {
 		k.look(h, now)
+		if h.missed {
+			h.missed = false
+			missed = append(missed, h.id)
+		}
 	}
 	k.spreadNews(now)
 	k.wake()
+	return missed
 }
 
 // enrolled are the peers on the roster. It takes the lock itself.
