@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -80,7 +81,8 @@ func catalogOptions(keys *keyring.Keyring, now func() time.Time) catalog.Options
 	return catalog.Options{Cipher: keys.Catalogue(), LookupMAC: lookup, Now: now}
 }
 
-func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logger) (*node.Node, error) {
+// openNode opens the node of a home; guard says who may connect to it.
+func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logger, guard func(*node.Options)) (*node.Node, error) {
 	if _, err := os.Stat(filepath.Join(home, nodeDir, "config")); errors.Is(err, os.ErrNotExist) {
 		return nil, &failure{exit: exitDamaged, code: "no_repository", cause: fmt.Errorf("open the IPFS repository: %w", err), next: "restore the folder " + nodeDir + " of the home from the backup"}
 	}
@@ -88,14 +90,27 @@ func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logge
 	if cache == 0 {
 		cache = -1 // the setting 0B means none
 	}
-	n, err := node.Open(ctx, node.Options{
-		Dir: filepath.Join(home, nodeDir), Listen: cfg.Listen, StorageMax: int64(cfg.StorageMax),
+	opts := node.Options{
+		Dir: filepath.Join(home, nodeDir), Listen: lastListen(home, cfg.Listen), Announce: cfg.Announce,
+		Relay: cfg.Relay, Relays: cfg.Relays, StorageMax: int64(cfg.StorageMax),
 		CacheBytes: cache, FetchTimeout: cfg.FetchTimeout, Logger: log,
-	})
+	}
+	guard(&opts)
+	n, err := node.Open(ctx, opts)
 	if errors.Is(err, node.ErrLocked) {
 		return nil, &failure{exit: exitConflict, code: "home_in_use", what: "another node runs in " + home, next: "stop it first, or give this one a home of its own with --home", cause: err}
 	}
-	return n, err
+	if err != nil && ctx.Err() == nil && !slices.Equal(opts.Listen, cfg.Listen) { // its old port may be another's now
+		opts.Listen = cfg.Listen
+		n, err = node.Open(ctx, opts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := saveListen(home, cfg.Listen, n); err != nil {
+		log.Warn("peers may not find this node again after a restart", "err", err)
+	}
+	return n, nil
 }
 
 // policyText is the Cedar text in force.

@@ -19,6 +19,7 @@ import (
 	"github.com/musenai/musen/gateway"
 	"github.com/musenai/musen/gateway/admin"
 	"github.com/musenai/musen/internal/keyring"
+	"github.com/musenai/musen/internal/swarm"
 	"github.com/musenai/musen/node"
 )
 
@@ -62,6 +63,7 @@ type runningNode struct {
 	gate   gate
 	origin *musen.Origin
 	edge   *musen.Edge
+	swarm  *swarm.Swarm
 
 	public  *gateway.Server
 	admin   *admin.Server
@@ -98,6 +100,9 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 	if err = n.origin.Recover(ctx); err != nil {
 		return n, err
 	}
+	if err = n.startSwarm(ctx); err != nil {
+		return n, err
+	}
 	if err = n.listen(o.home); err != nil {
 		return n, err
 	}
@@ -114,7 +119,8 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 // openStores opens what lies on the disk. The IPFS repository comes first: its
 // lock is the lock of the home.
 func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
-	if n.node, err = openNode(ctx, home, n.cfg.Node, n.log); err != nil {
+	n.swarm = swarm.New()
+	if n.node, err = openNode(ctx, home, n.cfg.Node, n.log, n.swarm.Guard); err != nil {
 		return err
 	}
 	n.closers = append(n.closers, n.node.Close)
@@ -188,10 +194,11 @@ func (n *runningNode) servePublic() (err error) {
 
 func (n *runningNode) serveAdmin(home string) (err error) {
 	n.admin, err = admin.New(admin.Options{
-		Stations: n.rows, Segments: n.rows, Tokens: n.rows, Receipts: n.rows,
+		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Receipts: n.rows,
 		Origin: n.origin, Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
+		Members: members{n.swarm}, Invites: members{n.swarm}, Copies: health{n.swarm.Keeper()},
 		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits:     admin.Limits{LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL},
