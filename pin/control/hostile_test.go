@@ -362,11 +362,11 @@ func TestAPeerThatNeverReads(t *testing.T) {
 		}
 	}()
 	o.w.until(t, "its line is up", func() bool { return o.isUp(h.ID()) })
-	for i := range 20 {
+	for i := range 10 {
 		o.order(t, h.ID(), ins(Purge, 5000+500*i, 5000+500*i+500)...)
 		check()
 	}
-	if n := len(o.waiting(t, h.ID())); n != 15_000 {
+	if n := len(o.waiting(t, h.ID())); n != 10_000 {
 		t.Errorf("%d orders wait", n)
 	}
 	a, err := o.account(h.ID())
