@@ -14,6 +14,7 @@ import (
 	"github.com/musenai/musen/internal/swarm"
 	"github.com/musenai/musen/pin/keep"
 	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/remote"
 )
 
 // members is the swarm as the admin API shows it.
@@ -23,6 +24,8 @@ var (
 	_ admin.Members = members{}
 	_ admin.Invites = members{}
 	_ admin.Copies  = health{}
+
+	_ admin.Services = services{}
 )
 
 // Peers implements admin.Members.
@@ -193,4 +196,51 @@ func wireHealth(h keep.Health) wire.Health {
 		})
 	}
 	return w
+}
+
+// services are the pinning services as the admin API shows them.
+type services struct{ all *remote.Services }
+
+// Services implements admin.Services.
+func (s services) Services(context.Context) ([]wire.Service, error) {
+	list := []wire.Service{}
+	for _, v := range s.all.List() {
+		list = append(list, wireService(v))
+	}
+	return list, nil
+}
+
+func wireService(v remote.Status) wire.Service {
+	return wire.Service{
+		Name: v.Name, Endpoint: v.Endpoint, TokenFile: v.TokenFile, Held: v.Copies[remote.Pinned],
+		Waiting: v.Copies[remote.Waiting] + v.Copies[remote.Queued] + v.Copies[remote.Pinning],
+		Failed:  v.Copies[remote.Failed], Reason: v.Error,
+	}
+}
+
+// AddService implements admin.Services.
+func (s services) AddService(ctx context.Context, n wire.NewService) (wire.Service, error) {
+	err := s.all.Add(ctx, remote.Service{Name: n.Name, Endpoint: n.Endpoint, TokenFile: n.TokenFile})
+	if err != nil {
+		return wire.Service{}, serviceError(err)
+	}
+	return wire.Service{Name: n.Name, Endpoint: n.Endpoint, TokenFile: n.TokenFile}, nil
+}
+
+// RemoveService implements admin.Services.
+func (s services) RemoveService(ctx context.Context, name string) error {
+	return serviceError(s.all.Remove(ctx, name))
+}
+
+// serviceError makes an error of the services one that the admin API knows.
+func serviceError(err error) error {
+	switch {
+	case errors.Is(err, remote.ErrService):
+		return fmt.Errorf("%w: %w", musen.ErrNotFound, err)
+	case errors.Is(err, remote.ErrExists):
+		return fmt.Errorf("%w: %w", err, musen.ErrExists)
+	case errors.Is(err, remote.ErrInvalid):
+		return fmt.Errorf("%w: %w", err, musen.ErrInvalid)
+	}
+	return err
 }

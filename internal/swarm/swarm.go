@@ -44,7 +44,6 @@ type Options struct {
 	Realm     string
 	Site      string // where this node is
 	Catalogue Catalogue
-	Services  *remote.Services // nil: there are none
 
 	Pinset   pin.Timing
 	Copies   keep.Timing
@@ -65,6 +64,7 @@ type Swarm struct {
 	auditor   *audit.Auditor
 	standings *audit.Standings
 	keeper    *keep.Keeper
+	services  *remote.Services
 	cluster   atomic.Pointer[pin.Cluster] // nil: no peer is trusted yet
 	joining   sync.Mutex                  // one goroutine opens it
 
@@ -110,6 +110,11 @@ func (s *Swarm) Start(ctx context.Context, n *node.Node, o Options) (err error) 
 	s.closers = append(s.closers, s.ledger.ServeEnrol(n.Host()), s.ledger.Gate().Guard(n.Host()))
 	s.running.Go(func() { s.follow(run) })
 	s.running.Go(func() {
+		if err := s.services.Run(run); err != nil && run.Err() == nil {
+			s.o.Log.Error("pinning services are not looked after", "err", err)
+		}
+	})
+	s.running.Go(func() {
 		if err := s.keeper.Run(run); err != nil {
 			s.o.Log.Error("copies are not looked after", "err", err)
 		}
@@ -127,6 +132,12 @@ func (s *Swarm) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.standings, err = audit.OpenStandings(ctx, store, s.o.Now); err != nil {
+		return err
+	}
+	s.services, err = remote.Open(ctx, remote.Options{
+		Store: store, Origins: s.node.Addrs, Changed: func(root cid.Cid) { s.keeper.Look(root) }, Now: s.o.Now, Log: s.o.Log,
+	})
+	if err != nil {
 		return err
 	}
 	s.auditor = audit.NewAuditor(audit.AuditorOptions{
@@ -160,10 +171,7 @@ func (s *Swarm) makeKeeper(ctx context.Context) (err error) {
 		Self: s.node.Host().ID(), Site: s.o.Site, Store: s.node.Store(),
 		Wants: s.o.Catalogue, Roster: s.ledger, Local: local{s.node},
 		Pinset: pinset{s}, Trusted: pinset{s}, Orders: orders{s}, Auditor: auditor{s.auditor}, Standings: standings{s},
-		Timing: s.o.Copies, Now: s.o.Now, Rand: s.o.Rand, Log: s.o.Log,
-	}
-	if s.o.Services != nil {
-		o.Services = s.o.Services
+		Services: s.services, Timing: s.o.Copies, Now: s.o.Now, Rand: s.o.Rand, Log: s.o.Log,
 	}
 	if s.keeper, err = keep.New(o); err != nil {
 		return err
@@ -305,6 +313,9 @@ func (s *Swarm) Keeper() *keep.Keeper { return s.keeper }
 
 // Lines are the lines to the peers.
 func (s *Swarm) Lines() *control.Server { return s.lines }
+
+// Services are the pinning services that keep further copies.
+func (s *Swarm) Services() *remote.Services { return s.services }
 
 // Standings are what is thought of the peers.
 func (s *Swarm) Standings() *audit.Standings { return s.standings }
