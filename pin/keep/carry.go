@@ -95,10 +95,14 @@ func (k *Keeper) pinned(j *job) {
 		x := &s.slots[i]
 		x.pinned = slices.Contains(j.pin.Holders, x.h.id)
 		if x.pinned && x.stage == ordered && !x.told {
-			x.told, x.since = true, now
+			x.told, x.since, x.due = true, now, k.probe(now)
 		}
 	}
 }
+
+// probe is when to challenge a peer that was given a segment by the pinset and
+// does not say anything.
+func (k *Keeper) probe(now int64) int64 { return now + int64(k.timing.Stall)/20 }
 
 func (k *Keeper) giveOrders(ctx context.Context, j *job) error {
 	var failed error

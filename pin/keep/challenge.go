@@ -24,7 +24,7 @@ func (k *Keeper) planAudits(s *segment, now int64) {
 	for i := range s.slots {
 		x := &s.slots[i]
 		own := x.h.self && x.active()
-		if !x.has() && !own || x.queued || x.due > now {
+		if !x.has() && !own && !x.silent() || x.queued || x.due > now {
 			continue
 		}
 		if k.o.Auditor == nil && !x.h.self {
@@ -76,7 +76,7 @@ func (k *Keeper) takePending(h *holder) []cid.Cid {
 		if k.segments[s.root] != s || x == nil || !x.queued {
 			continue
 		}
-		if !x.has() && !h.self {
+		if !x.has() && !h.self && !x.silent() {
 			x.queued = false
 			continue
 		}
@@ -158,7 +158,11 @@ func (k *Keeper) record(h *holder, roots []cid.Cid, got []audit.Outcome) audit.S
 
 // judge draws the consequences of one outcome for one copy.
 func (k *Keeper) judge(s *segment, x *slot, o audit.Outcome, now int64) {
-	if !x.has() { // meanwhile given up, lost or removed
+	if x.silent() && o != audit.Proved { // it never said that it has it
+		x.due = now + int64(k.timing.Stall)/2
+		return
+	}
+	if !x.has() && !x.silent() { // meanwhile given up, lost or removed
 		return
 	}
 	x.outcome, s.unsaved = outcomeIndex(o), true

@@ -67,7 +67,7 @@ func (k *Keeper) prune(s *segment, now int64) {
 		case x.stage == ordered && x.told && x.h.up() && now-max(x.since, x.h.heard) > int64(k.timing.Stall):
 			s.fail(x, failed, "no receipt after "+k.timing.Stall.String(), now)
 			x.due = now + k.backoff(x.tries)
-		case x.stage == ordered && x.due != 0 && now >= x.due: // it stumbled
+		case x.stage == ordered && x.reason != "" && x.due != 0 && now >= x.due: // it stumbled
 			s.fail(x, failed, x.reason, now)
 			x.due = now + k.rest(x)
 		}
@@ -190,7 +190,7 @@ func (k *Keeper) mayTake(s *segment, h *holder, again bool, now int64) bool {
 func (k *Keeper) give(s *segment, h *holder, now int64) {
 	x := s.addSlot(h)
 	s.move(x, ordered, now)
-	x.told, x.leave, x.lates, x.due = false, false, 0, 0
+	x.told, x.leave, x.lates, x.due, x.reason = false, false, 0, 0, ""
 }
 
 // sitesOf are the sites of the trusted copies that will stay.

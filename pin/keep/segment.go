@@ -87,6 +87,13 @@ func (x *slot) active() bool { return x.stage >= ordered && x.stage <= lost }
 // broken reports whether the copy failed.
 func (x *slot) broken() bool { return x.stage == failed || x.stage == lost }
 
+// silent reports whether the pinset has given the segment to a peer that has
+// not said anything about it. It may have had it all the time: after a while it
+// is challenged, and nothing is held against it if it has not.
+func (x *slot) silent() bool {
+	return x.stage == ordered && x.told && x.due != 0 && x.reason == "" && x.h.role.Trusted()
+}
+
 // has reports whether the holder says that it has the segment.
 func (x *slot) has() bool { return x.stage == held || x.stage == proved }
 

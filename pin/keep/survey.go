@@ -227,7 +227,7 @@ func (k *Keeper) comparePin(s *segment, p Pin, now int64) {
 		x := s.addSlot(h)
 		if !x.active() { // the pinset has helped itself
 			s.move(x, ordered, now)
-			x.told, differs = true, true
+			x.told, x.reason, x.due, differs = true, "", k.probe(now), true
 		}
 		differs = differs || !x.pinned
 		x.pinned = true
