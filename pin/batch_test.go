@@ -18,9 +18,9 @@ func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // Changes wait no longer than their age, and together.
 func TestBatchHasAnAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var sizes []int
+		sizes := make(chan int, 10)
 		b := newBatch(100, time.Second, quietLog(), func(m map[cid.Cid]change) error {
-			sizes = append(sizes, len(m))
+			sizes <- len(m)
 			return nil
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -33,12 +33,10 @@ func TestBatchHasAnAge(t *testing.T) {
 		}
 		synctest.Wait()
 		if len(sizes) != 0 {
-			t.Fatalf("committed early: %v", sizes)
+			t.Fatalf("committed %d early", <-sizes)
 		}
-		time.Sleep(600 * time.Millisecond)
-		synctest.Wait()
-		if len(sizes) != 1 || sizes[0] != 5 {
-			t.Fatalf("committed %v, want all five at once", sizes)
+		if n := <-sizes; n != 5 {
+			t.Fatalf("committed %d, want all five at once", n)
 		}
 		cancel()
 		synctest.Wait()

@@ -2,11 +2,14 @@ package pin
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
 	"go.uber.org/goleak"
 )
 
@@ -43,29 +46,60 @@ func TestCloseEndsAll(t *testing.T) {
 		pin(t, d, ps[0], "closing", 50*(round+1), Placement{Min: 3, Max: 3})
 		await(t, "fetches are under way", func() bool { return slow.began.Load() > 0 })
 		for _, p := range ps {
-			began := time.Now()
 			if err := p.cluster.Close(); err != nil {
 				t.Fatal(err)
 			}
 			if err := p.cluster.Close(); err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("closed in %v", time.Since(began))
 		}
 		goleak.VerifyNone(t, before)
 	}
 }
 
-// A cluster that cannot open leaves nothing behind either.
+// broken is a store that cannot list what is below a prefix.
+type broken struct {
+	datastore.Batching
+	prefix string
+}
+
+var errBroken = errors.New("broken")
+
+func (b broken) Query(ctx context.Context, q query.Query) (query.Results, error) {
+	if strings.HasPrefix(q.Prefix, b.prefix) {
+		return nil, errBroken
+	}
+	return b.Batching.Query(ctx, q)
+}
+
+// A cluster that cannot open leaves nothing behind either, and can be opened
+// later.
 func TestFailedOpenEndsAll(t *testing.T) {
 	p := newPeer(t, newDepot(), "north")
-	before := goleak.IgnoreCurrent()
-	hosts := goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p/p2p/protocol/identify.(*idService).loop.func1")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if c, err := Open(ctx, p.options(p)); err == nil {
-		_ = c.Close()
-		t.Fatal("opened though it was called off")
+	p.open(t, p)
+	if err := p.cluster.Close(); err != nil {
+		t.Fatal(err)
 	}
-	goleak.VerifyNone(t, before, hosts)
+	before := goleak.IgnoreCurrent()
+	off, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(off, p.options(p)); !errors.Is(err, context.Canceled) {
+		t.Errorf("called off, and says %v", err)
+	}
+	for _, prefix := range []string{crdtDone, crdtKey + "/h"} {
+		o := p.options(p)
+		if err := o.Store.Put(t.Context(), datastore.NewKey(storePrefix+openKey), nil); err != nil {
+			t.Fatal(err)
+		}
+		o.Store = broken{p.store, storePrefix + prefix}
+		if _, err := Open(t.Context(), o); !errors.Is(err, errBroken) {
+			t.Errorf("on a broken store it says %v", err)
+		}
+		goleak.VerifyNone(t, before)
+	}
+	p.open(t, p)
+	if err := p.cluster.Close(); err != nil {
+		t.Fatal(err)
+	}
+	goleak.VerifyNone(t, before)
 }

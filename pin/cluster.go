@@ -92,6 +92,9 @@ func (c *Cluster) join(ctx, run context.Context, ps *pubsub.PubSub, heads string
 	if err != nil {
 		return fmt.Errorf("open cluster: %w", err)
 	}
+	if err := c.pinset.mend(ctx); err != nil {
+		return fmt.Errorf("open the pinset: %w", err)
+	}
 	c.inner, err = ipfscluster.NewCluster(run, c.door, nil, nil, cfg, c.pinset.store, c.pinset, nil,
 		newConnector(c.o), c.tracker, c.monitor, allocator{},
 		[]ipfscluster.Informer{informer{c.o.Blocks, c.o.Site, 4 * c.o.Timing.Ping}},

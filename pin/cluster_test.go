@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	capi "github.com/ipfs-cluster/ipfs-cluster/api"
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
@@ -94,6 +96,51 @@ func TestLostCopiesComeBack(t *testing.T) {
 		}
 		return settled(t, d, []*peerUnder{ps[0], four}, roots)
 	})
+}
+
+// A peer whose clock is wrong is neither lost for it nor lives on by it.
+func TestMetricsCountByOurOwnClock(t *testing.T) {
+	_, ps := trio(t)
+	m := ps[0].cluster.monitor
+	say := func(at time.Time) {
+		err := m.LogMetric(t.Context(), capi.Metric{Name: metricPing, Peer: ps[2].id, Valid: true, Expire: at.UnixNano()})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(time.Unix(0, 0))
+	if n := len(alive(t, ps[0])); n != 3 {
+		t.Errorf("%d alive when a clock says 1970", n)
+	}
+	say(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
+	ps[2].kill(t)
+	await(t, "the one that says 2099 is lost", func() bool { return len(alive(t, ps[0])) == 2 })
+}
+
+// Peers that reach each other through one alone are a cluster as well.
+func TestStar(t *testing.T) {
+	d := newDepot()
+	ps := []*peerUnder{newPeer(t, d, "hub"), newPeer(t, d, "north"), newPeer(t, d, "south"), newPeer(t, d, "west")}
+	for _, p := range ps {
+		for _, q := range ps {
+			p.wall.set(p != ps[0] && q != ps[0], q.id)
+		}
+	}
+	for _, p := range ps[1:] {
+		connect(t, ps[0], p)
+	}
+	for _, p := range ps {
+		p.open(t, ps...)
+	}
+	awaitAlive(t, len(ps), ps...)
+	roots := pin(t, d, ps[1], "star", 120, Placement{Min: 3, Max: 3})
+	await(t, "all held", func() bool { return settled(t, d, ps, roots) })
+	for _, root := range roots[:60] {
+		if err := ps[3].cluster.Unpin(t.Context(), root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "all agree", func() bool { return settled(t, d, ps, roots[60:]) && len(ps[1].pinset(t)) == 60 })
 }
 
 func TestRestartKeepsThePinset(t *testing.T) {
@@ -346,6 +393,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no host":           func(o *Options) { o.Host = nil },
 		"no blocks":         func(o *Options) { o.Blocks = nil },
 		"no store":          func(o *Options) { o.Store = nil },
+		"a site of a page":  func(o *Options) { o.Site = strings.Repeat("s", maxValue+1) },
 	} {
 		o := p.options(p)
 		change(&o)

@@ -3,6 +3,7 @@ package pin
 import (
 	"fmt"
 	"log/slog"
+	"regexp"
 
 	golog "github.com/ipfs/go-log/v2"
 )
@@ -19,15 +20,21 @@ func quiet() {
 }
 
 // crdtLog is the log of the CRDT. What it warns of and what fails are both
-// warnings here: it tries again by itself.
+// warnings here: it tries again by itself. Network addresses are masked.
 type crdtLog struct {
 	golog.StandardLogger // the rest goes process-wide, like that of Cluster
 	log                  *slog.Logger
+	address              *regexp.Regexp
 }
 
-func newCRDTLog(log *slog.Logger) *crdtLog { return &crdtLog{golog.Logger("crdt"), log} }
+func newCRDTLog(log *slog.Logger) *crdtLog {
+	return &crdtLog{golog.Logger("crdt"), log, regexp.MustCompile(
+		`/(ip4|ip6|dns|dns4|dns6|dnsaddr)/[^/\s]+|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-fA-F:]+\]`)}
+}
 
-func (l *crdtLog) say(text string) { l.log.Warn("pinset: " + text) }
+func (l *crdtLog) say(text string) {
+	l.log.Warn("pinset: " + l.address.ReplaceAllString(text, "<address>"))
+}
 
 // Warn is logged.
 func (l *crdtLog) Warn(a ...any) { l.say(fmt.Sprint(a...)) }

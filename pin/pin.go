@@ -110,9 +110,9 @@ type Options struct {
 	Store datastore.Batching // keys under /pin are the cluster's
 	Dir   string             // reserved for files of Cluster; it writes none
 
-	Name  string // of this peer, for Cluster's own records
-	Site  string // machines of one site may fail together
-	Realm string // clusters of different realms never mix
+	Name  string // of this peer, in its own log alone
+	Site  string // machines of one site may fail together; other trusted peers are told
+	Realm string // pinsets of different realms never mix
 
 	// Trusted are the peers that may change the pinset and hold segments, this
 	// one may be among them. It must name at least one: there is no "everybody".
@@ -139,6 +139,8 @@ func (o *Options) check() error {
 		return errors.New("open cluster: host, store and blocks are all needed")
 	case o.Realm == "":
 		return errors.New("open cluster: no realm")
+	case len(o.Site) > maxValue:
+		return fmt.Errorf("open cluster: the site has a name of %d bytes", len(o.Site))
 	case len(o.Trusted) == 0:
 		return fmt.Errorf("open cluster: %w: it is empty", ErrTrusted)
 	}
@@ -149,6 +151,9 @@ func (o *Options) check() error {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Name != "" {
+		o.Log = o.Log.With("cluster", o.Name)
 	}
 	if o.Held == nil {
 		o.Held = func(cid.Cid, error) {}

@@ -10,6 +10,7 @@ import (
 
 	ipfscluster "github.com/ipfs-cluster/ipfs-cluster"
 	capi "github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs-cluster/ipfs-cluster/pintracker/stateless"
 	"github.com/ipfs-cluster/ipfs-cluster/state"
 	"github.com/ipfs-cluster/ipfs-cluster/state/dsstate"
 	"github.com/ipfs/boxo/datastore/dshelp"
@@ -43,7 +44,7 @@ type pinset struct {
 	timing  Timing
 	log     *slog.Logger
 	denied  func(cid.Cid) bool
-	tracker ipfscluster.PinTracker
+	tracker *stateless.Tracker
 	holder  Holder
 	monitor *monitor
 
@@ -76,11 +77,8 @@ func newPinset(o Options, t *trust) *pinset {
 }
 
 // start opens the pinset as it was when it was closed and begins to follow
-// others. tracker and monitor must be set.
+// others. tracker and monitor must be set. Cluster waits half a minute for it.
 func (s *pinset) start(ctx context.Context, d *door, ps *pubsub.PubSub, heads string) error {
-	if err := s.mend(ctx); err != nil {
-		return fmt.Errorf("open the pinset: %w", err)
-	}
 	s.deltas = newDeltas(s.ctx, d, namespace.Wrap(s.store, datastore.NewKey(deltaKey)))
 	cast, err := crdt.NewPubSubBroadcaster(s.ctx, ps, heads)
 	if err != nil {
@@ -205,30 +203,19 @@ func (s *pinset) deleted(k datastore.Key) {
 	}
 }
 
-// track has the tracker do what p says: fetch, or remove what is held by others.
+// track has the tracker do what p says: fetch, or remove what is for others to
+// hold. Most of what is for others was never here, and costs no more than a look.
 func (s *pinset) track(p capi.Pin) {
 	if s.denied(p.Cid.Cid) {
 		return
 	}
-	if p.IsRemotePin(s.trust.self) && !s.busy(p.Cid) {
+	if p.IsRemotePin(s.trust.self) && s.tracker.OpContext(s.ctx, p.Cid) == nil {
 		if held, err := s.holder.Pinned(s.ctx, p.Cid.Cid); err == nil && !held {
 			return
 		}
 	}
 	if err := s.tracker.Track(s.ctx, p); err != nil {
 		s.log.Warn("cannot follow a pin", "root", p.Cid, "error", err)
-	}
-}
-
-// busy reports whether the tracker has something to do for root.
-func (s *pinset) busy(root capi.Cid) bool {
-	switch s.tracker.(interface {
-		OpContext(context.Context, capi.Cid) context.Context
-	}).OpContext(s.ctx, root) {
-	case nil:
-		return false
-	default:
-		return true
 	}
 }
 
