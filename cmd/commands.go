@@ -18,6 +18,7 @@ func (a *app) commands() []*cobra.Command {
 		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(),
 		a.tokenCommand(), a.linkCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
+		a.joinCommand(), a.replicaCommand(),
 		a.policyCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
 	}
 }

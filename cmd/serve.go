@@ -11,15 +11,17 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/config"
 )
 
 func (a *app) serveCommand() *cobra.Command {
 	var o serveOptions
 	c := &cobra.Command{
 		Use: "serve", Short: "Run the node",
-		Long: `serve runs the node of a home until SIGINT or SIGTERM: then it takes no more requests,
-lets streams and adds finish for as long as shutdown_timeout says, and exits with 0.
-SIGHUP reads the TLS certificate again.`,
+		Long: `serve runs the node of a home, whatever its role, until SIGINT or SIGTERM: then it takes no
+more requests, lets streams and adds finish for as long as shutdown_timeout says, and exits
+with 0. SIGHUP reads the TLS certificate again.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if o.home, err = a.homeDir(); err != nil {
@@ -29,6 +31,13 @@ SIGHUP reads the TLS certificate again.`,
 				return err
 			}
 			o.logTo = a.stderr
+			cfg, err := loadConfig(o.home, o.flags())
+			if err != nil {
+				return err
+			}
+			if cfg.Role != config.RoleOrigin {
+				return serveHost(c.Context(), o)
+			}
 			n, err := startNode(c.Context(), o)
 			if err != nil {
 				return err

@@ -116,6 +116,12 @@ func (h Hours) String() string {
 	return fmt.Sprintf("%02d:%02d-%02d:%02d", h.From/60, h.From%60, h.To/60, h.To%60)
 }
 
+// DiskText spells the disk as ParseDisk reads it.
+func (c Contract) DiskText() string { return sizeText(c.Disk) }
+
+// UpText spells the upload cap as ParseRate reads it.
+func (c Contract) UpText() string { return rateText(c.Up) }
+
 // A text is a contract in the words of a person. Whose clock the hours are by
 // is not in it: the machine's that reads it.
 type text struct {
@@ -132,7 +138,7 @@ func (c Contract) MarshalJSON() ([]byte, error) {
 	if labels == nil {
 		labels = []string{}
 	}
-	return json.Marshal(text{Disk: sizeText(c.Disk), Up: rateText(c.Up), Hours: c.Hours.String(), Stations: labels})
+	return json.Marshal(text{Disk: c.DiskText(), Up: c.UpText(), Hours: c.Hours.String(), Stations: labels})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. What is left out is as in the

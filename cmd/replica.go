@@ -1,0 +1,413 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/host"
+	"github.com/musenai/musen/internal/host/local"
+	"github.com/musenai/musen/pin/contract"
+)
+
+func (a *app) replicaCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "replica", Short: "See and change what this host carries for others", Args: none, RunE: showHelp,
+		Long: `replica is for whoever hosts copies: a replica or a storage node that was made with musen
+join. Its commands talk to the running node of the home.`,
+	}
+	c.AddCommand(a.replicaStatus(), a.replicaWhy(), a.replicaOrders(), a.replicaSet(),
+		a.replicaPause(), a.replicaResume(), a.replicaLeave(), a.replicaAppeal())
+	return c
+}
+
+// A hostHome is a home without keys, and a client of its node.
+type hostHome struct {
+	dir  string
+	role string
+	node *local.Client
+}
+
+func (a *app) hostHome() (h hostHome, err error) {
+	if h.dir, err = a.homeDir(); err != nil {
+		return h, err
+	}
+	cfg, err := loadConfig(h.dir, nil)
+	switch {
+	case err != nil:
+		return h, err
+	case cfg.Role == config.RoleOrigin:
+		return h, usageError("%s is the home of an origin: `musen status` tells how it is", h.dir)
+	}
+	h.role, h.node = cfg.Role, local.NewClient(cfg.Replica.Socket)
+	return h, nil
+}
+
+// hostFailure is an error of a host's node as the user sees it.
+func hostFailure(err error) error {
+	var refused *local.Error
+	switch {
+	case errors.Is(err, local.ErrNotRunning):
+		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`"}
+	case errors.As(err, &refused):
+		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: refused.Detail, cause: err}
+	}
+	return err
+}
+
+// call runs do against the node of the home.
+func (a *app) call(c *cobra.Command, do func(ctx context.Context, node *local.Client) error) error {
+	h, err := a.hostHome()
+	if err != nil {
+		return err
+	}
+	return hostFailure(do(c.Context(), h.node))
+}
+
+func (a *app) replicaStatus() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show what this host holds, serves and offers", Args: none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				s, err := node.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(s)
+				}
+				a.printHost(s)
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) printHost(s local.Status) {
+	audited := "not since the start"
+	if s.Audited != nil {
+		audited = fmt.Sprintf("%s, %d challenges answered since the start", when(*s.Audited), s.Audits)
+	}
+	fields := [][2]string{
+		{"peer ID", s.PeerID}, {"is", s.Role + " " + s.Name}, {"site", s.Site}, {"realm", s.Realm},
+		{"serves", servesText(s)}, {"http", s.HTTP},
+	}
+	for _, o := range s.Origins {
+		line := "down"
+		if o.Up {
+			line = "up since " + when(o.Since)
+		}
+		fields = append(fields, [2]string{"line", line + ", to " + o.Peer})
+	}
+	disk := size(s.Used) + " taken, " + size(max(0, s.Free)) + " free"
+	if s.Free < 0 {
+		disk = fmt.Sprintf("%s taken, %s more than is offered: the origin was asked to move it", size(s.Used), size(-s.Free))
+	}
+	fields = append(fields, [][2]string{
+		{"held", strconv.FormatInt(s.Held, 10) + " segments"}, {"disk", disk}, {"served", size(s.Served)},
+		{"waiting", waitingText(s)}, {"last audit", audited}, {"last check", scrubText(s)},
+		{"leaving", yes(s.Leaving)}, {"appeal", s.Appeal},
+	}...)
+	a.printFields(append(fields, contractFields(s.Contract)...)...)
+}
+
+// servesText says whether a host serves, and if not, why.
+func servesText(s local.Status) string {
+	switch {
+	case s.Paused != nil:
+		return "no: paused until " + when(*s.Paused)
+	case s.Opens != nil:
+		return "no: outside its hours until " + when(*s.Opens)
+	case !s.CaughtUp:
+		return "no: it has not heard yet from the origin what was removed while it was away"
+	}
+	return "yes"
+}
+
+func waitingText(s local.Status) string {
+	if s.Waiting == 0 && s.Unsent == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d orders to carry out, %d receipts to send", s.Waiting, s.Unsent)
+}
+
+func scrubText(s local.Status) string {
+	if s.Scrub == nil {
+		return "none finished yet"
+	}
+	r := s.Scrub
+	return fmt.Sprintf("%s: %d blocks read, %d replaced, %d segments lost", when(r.Ended), r.Blocks, r.Healed, r.Lost)
+}
+
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return ""
+}
+
+// contractFields are a contract in the words in which it is given.
+func contractFields(c contract.Contract) [][2]string {
+	stations := strings.Join(c.Label, ", ")
+	return [][2]string{
+		{"offers disk", c.DiskText()}, {"upload", c.UpText()}, {"hours", c.Hours.String()}, {"stations", firstOf(stations, "all")},
+	}
+}
+
+func (a *app) replicaWhy() *cobra.Command {
+	return &cobra.Command{
+		Use: "why CID", Short: "Say why this host has a segment, or has not", Args: args("a CID", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := parseCID(args[0])
+			if err != nil {
+				return err
+			}
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				w, err := node.Why(ctx, id)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(w)
+				}
+				fields := [][2]string{{"segment", w.CID}, {"held", onOffText(w.Held)}, {"because", w.Reason}}
+				if w.Held {
+					fields = append(fields, [][2]string{{"since", when(*w.Since)}, {"size", size(w.Size)}, {"label", w.Label}}...)
+				}
+				a.printFields(fields...)
+				return nil
+			})
+		},
+	}
+}
+
+func onOffText(on bool) string {
+	if on {
+		return "yes"
+	}
+	return "no"
+}
+
+func (a *app) replicaOrders() *cobra.Command {
+	limit := 20
+	c := &cobra.Command{
+		Use: "orders", Short: "List the newest orders that this host carried out, or refused", Args: none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usageError("--limit is a number from 1 on")
+			}
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				list, err := node.Orders(ctx, limit)
+				if err != nil {
+					return err
+				}
+				t := newTable(a.stdout, "AT", "ORDER", "VERB", "OUTCOME", "CID", "REASON")
+				for _, o := range list {
+					if a.json {
+						if err := a.printJSON(o); err != nil {
+							return err
+						}
+					}
+					appendRow(t, when(o.At), strconv.FormatUint(o.Seq, 10), o.Verb, o.Outcome, o.CID, o.Reason)
+				}
+				if !a.json {
+					t.Render()
+				}
+				return nil
+			})
+		},
+	}
+	c.Flags().IntVar(&limit, "limit", limit, "how many")
+	return c
+}
+
+func (a *app) replicaSet() *cobra.Command {
+	var terms termFlags
+	c := &cobra.Command{
+		Use: "set", Short: "Change what this host offers, at once", Args: none,
+		Long: `set changes the contract of this host. It takes effect at once: with less disk nothing new
+is taken, and the origin is asked to move what is too much; nothing is deleted before it
+did. It also works while the node does not run.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !terms.given() {
+				return usageError("nothing to change: give --disk, --up, --hours or --stations")
+			}
+			h, err := a.hostHome()
+			if err != nil {
+				return err
+			}
+			if _, err := terms.apply(contract.Contract{}); err != nil {
+				return err
+			}
+			changed, err := h.setContract(c.Context(), terms)
+			if err != nil {
+				return hostFailure(err)
+			}
+			if a.json {
+				return a.printJSON(changed)
+			}
+			a.printFields(contractFields(changed)...)
+			return nil
+		},
+	}
+	terms.add(c, " (default: as it is)")
+	return c
+}
+
+// setContract changes the contract of the node, or of its file if none runs.
+func (h hostHome) setContract(ctx context.Context, terms termFlags) (contract.Contract, error) {
+	file := filepath.Join(h.dir, host.ContractFile)
+	s, err := h.node.Status(ctx)
+	running, now := !errors.Is(err, local.ErrNotRunning), s.Contract
+	if !running {
+		if now, err = contract.Load(file); err != nil {
+			err = damagedHome(h.dir, host.ContractFile, err)
+		}
+	}
+	if err != nil {
+		return now, err
+	}
+	changed, err := terms.apply(now)
+	switch {
+	case err != nil:
+		return now, err
+	case h.role == config.RoleReplica && changed.Disk == 0:
+		return now, usageError("a replica offers some disk; to stop, `musen replica leave --drain`")
+	case running:
+		return changed, h.node.SetContract(ctx, changed)
+	}
+	return changed, contract.Save(file, changed)
+}
+
+func (a *app) replicaPause() *cobra.Command {
+	return &cobra.Command{
+		Use: "pause DURATION", Short: "Serve nothing for a while, such as 8h", Args: args("a duration, such as 8h or 90m", 1),
+		Long: `pause stops serving and tells the origin until when, so that the absence is excused and no
+audit fails. What is held stays. A pause has at most 720h.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			d, err := time.ParseDuration(args[0])
+			if err != nil || d <= 0 {
+				return usageError("%q is no duration: write it like 8h or 90m", args[0])
+			}
+			until := time.Now().Add(d).Truncate(time.Second)
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				if err := node.Pause(ctx, until); err != nil {
+					return err
+				}
+				return a.done("paused_until", until.Format(time.RFC3339), "paused until %s\n")
+			})
+		},
+	}
+}
+
+func (a *app) replicaResume() *cobra.Command {
+	return &cobra.Command{
+		Use: "resume", Short: "End a pause", Args: none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				if err := node.Pause(ctx, time.Time{}); err != nil {
+					return err
+				}
+				return a.done("resumed", "now", "resumed %s\n")
+			})
+		},
+	}
+}
+
+func (a *app) replicaAppeal() *cobra.Command {
+	return &cobra.Command{
+		Use: "appeal TEXT", Short: "Tell the operator what you have to say against this host's standing", Args: args("what you have to say, in quotes", 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				if err := node.Appeal(ctx, args[0]); err != nil {
+					return err
+				}
+				return a.done("appeal", args[0], "the operator is told: %s\n")
+			})
+		},
+	}
+}
+
+// stalled says why a drain may make no progress.
+func stalled(s local.Status) string {
+	for _, o := range s.Origins {
+		if !o.Up {
+			return "there is no line to the origin now; Ctrl-C ends the waiting, not the leaving"
+		}
+	}
+	return "nobody else has taken them yet: the origin needs another host with room; Ctrl-C ends the waiting, not the leaving"
+}
+
+func (a *app) replicaLeave() *cobra.Command {
+	var drain, stay bool
+	c := &cobra.Command{
+		Use: "leave", Short: "Ask the origin to give all that this host holds to others", Args: none,
+		Long: `leave announces that this host goes. It takes nothing new, and goes on serving what it has
+until others hold it; then the origin has it dropped. With --drain the command waits for
+that, and the home holds nothing when it ends with 0. --stay takes it back.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if drain && stay {
+				return usageError("give --drain or --stay, not both")
+			}
+			return a.call(c, func(ctx context.Context, node *local.Client) error {
+				if err := node.Leave(ctx, !stay); err != nil {
+					return err
+				}
+				switch {
+				case stay:
+					return a.done("leaving", "no", "this host stays; leaving: %s\n")
+				case drain:
+					return a.drained(ctx, node)
+				}
+				return a.done("leaving", "yes", "the origin is asked to move what is held; leaving: %s\n")
+			})
+		},
+	}
+	c.Flags().BoolVar(&drain, "drain", false, "wait until this host holds nothing")
+	c.Flags().BoolVar(&stay, "stay", false, "take it back")
+	return c
+}
+
+const (
+	// drainLook is how often a drain looks how far it is.
+	drainLook = 500 * time.Millisecond
+	// drainHint is after how many looks without progress it says what may be
+	// the matter.
+	drainHint = 40
+)
+
+// drained waits until the node holds nothing and the origin knows.
+func (a *app) drained(ctx context.Context, node *local.Client) error {
+	tick := time.NewTicker(drainLook)
+	defer tick.Stop()
+	for told, looks := int64(-1), 1; ; looks++ {
+		s, err := node.Status(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !s.Leaving:
+			return &failure{exit: exitConflict, code: "stays", what: "somebody told this host to stay", next: "type `musen replica leave --drain` again"}
+		case s.Held == 0 && s.Waiting == 0 && s.Working == 0 && s.Unsent == 0:
+			return a.done("drained", s.PeerID, "this host holds nothing any more: %s may be stopped\n")
+		case a.json:
+		case s.Held != told:
+			looks = 0
+			fmt.Fprintf(a.stderr, "%d segments to go\n", s.Held)
+		case looks == drainHint:
+			fmt.Fprintln(a.stderr, stalled(s))
+		}
+		told = s.Held
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
