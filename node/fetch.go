@@ -47,7 +47,7 @@ var (
 // is here and pinned is cheap, and no error. The pin is durable with the next
 // Sync of Store.
 func (n *Node) Fetch(ctx context.Context, root cid.Cid, size int64) error {
-	err := n.pulls.do(ctx, root.KeyString(), func(ctx context.Context) error {
+	err := n.pulls.do(ctx, fetchOf(root), func(ctx context.Context) error {
 		return n.pull(ctx, root, size)
 	})
 	if err != nil {
@@ -89,7 +89,7 @@ func (n *Node) pull(ctx context.Context, root cid.Cid, size int64) error {
 // peers, reading all of them to know. What it got stays, also when it then
 // fails with ErrNotFound, as Fetch does, or ErrNoSpace. It pins root.
 func (n *Node) Mend(ctx context.Context, root cid.Cid) error {
-	err := n.pulls.do(ctx, "mend "+root.KeyString(), func(ctx context.Context) error {
+	err := n.pulls.do(ctx, mendOf(root), func(ctx context.Context) error {
 		return n.bring(ctx, root, 0, true)
 	})
 	if err != nil {
@@ -97,6 +97,10 @@ func (n *Node) Mend(ctx context.Context, root cid.Cid) error {
 	}
 	return nil
 }
+
+// fetchOf and mendOf name runs.
+func fetchOf(root cid.Cid) string { return "fetch " + root.KeyString() }
+func mendOf(root cid.Cid) string  { return "mend " + root.KeyString() }
 
 // bring is one run of a Fetch, or, with parts, of a Mend, to which each block
 // is worth having.

@@ -382,6 +382,15 @@ func TestPurgeOfARottenTree(t *testing.T) {
 	readBack(t, n, kept, leafSize)
 }
 
+// awaitRun waits until n is fetching.
+func awaitRun(n *Node) {
+	for begun := false; !begun; {
+		n.pulls.mu.Lock()
+		begun = len(n.pulls.runs) == 1
+		n.pulls.mu.Unlock()
+	}
+}
+
 // A Purge ends the Fetch of its root that is under way, and wins.
 func TestPurgeEndsAFetch(t *testing.T) {
 	a, b := start(t), start(t, func(o *Options) { o.FetchTimeout = time.Hour })
@@ -389,14 +398,7 @@ func TestPurgeEndsAFetch(t *testing.T) {
 	lone := add(t, start(t), sealedBytes(1, 100)).root
 	failed := make(chan error)
 	go func() { failed <- b.Fetch(context.Background(), lone, 100) }()
-	for {
-		b.pulls.mu.Lock()
-		begun := len(b.pulls.runs) == 1
-		b.pulls.mu.Unlock()
-		if begun {
-			break
-		}
-	}
+	awaitRun(b)
 	if err := b.Purge(t.Context(), lone); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
 )
 
 // liar says that it has every block, and answers what it likes to the request
@@ -133,5 +134,51 @@ func TestLiarsAreLeft(t *testing.T) {
 				t.Errorf("%d blocks, want %d", got, before+1)
 			}
 		})
+	}
+}
+
+// H65: wants without end, names as long as they may be, and nonsense cost a
+// node little memory, and others are served meanwhile.
+func TestFloodOfWants(t *testing.T) {
+	honest, n := start(t), start(t)
+	connect(t, honest, n)
+	x := add(t, n, sealedBytes(1, 3*leafSize))
+	before := memory()
+	var floods sync.WaitGroup
+	for i := range 4 {
+		l := startLiar(t, func(*liar, peer.ID, cid.Cid) {})
+		if err := l.host.Connect(t.Context(), via(t, n, "tcp").AddrInfo); err != nil {
+			t.Fatal(err)
+		}
+		floods.Go(func() { l.flood(n.Host().ID(), i) })
+	}
+	fetch(t, honest, x)
+	floods.Wait()
+	y := add(t, n, sealedBytes(2, 3*leafSize))
+	fetch(t, honest, y)
+	if grown := int64(memory()) - int64(before); grown > 200<<20 {
+		t.Errorf("%d MiB more", grown>>20)
+	}
+}
+
+// flood sends 100,000 wants, some of them by overlong names, and nonsense.
+func (l *liar) flood(to peer.ID, seed int) {
+	for i := range 10 {
+		m := message.New(false)
+		for j := range 10_000 {
+			mh, err := multihash.Encode(bytes.Repeat([]byte{byte(i), byte(j), byte(j >> 8), byte(seed)}, 8+24*(j%2)), multihash.SHA2_256)
+			if err == nil {
+				m.AddEntry(cid.NewCidV1(cid.Raw, mh), 1, pb.Message_Wantlist_Have, true)
+			}
+		}
+		_ = l.net.SendMessage(l.ctx, to, m)
+		s, err := l.host.NewStream(l.ctx, to, bsnet.ProtocolBitswap)
+		if err != nil {
+			continue
+		}
+		for _, junk := range [][]byte{{0}, {1, 0xff}, {0xff, 0xff, 0xff, 0xff, 0x7f}, {2, 0x0a, 0}} {
+			_, _ = s.Write(junk) // the other side may have ended it
+		}
+		_ = s.Close()
 	}
 }

@@ -11,14 +11,15 @@ import (
 
 // Purge unpins root and deletes its blocks, those of them that are here, from
 // the disk and from memory. On return that is durable. It must not share
-// blocks with another root. A Fetch of root that runs is ended first. The
+// blocks with another root. A Fetch or Mend of it that runs is ended first. The
 // empty block stays: every node has it. If a block above the leaves cannot be
 // read, a GC takes what is below it. To purge what is not here is no error.
 func (n *Node) Purge(ctx context.Context, root cid.Cid) error {
 	ctx, leave, err := n.enter(ctx)
 	if err == nil {
 		defer leave()
-		n.pulls.stop(root.KeyString(), errPurged)
+		n.pulls.stop(fetchOf(root), errPurged)
+		n.pulls.stop(mendOf(root), errPurged)
 		err = n.purge(ctx, root)
 	}
 	if err != nil {

@@ -1,0 +1,114 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+)
+
+// What a Mend got stays even if it could not get all.
+func TestMend(t *testing.T) {
+	a, b := start(t, impatient), start(t)
+	x := add(t, a, sealedBytes(1, 5*leafSize))
+	connect(t, b, a)
+	fetch(t, b, x)
+	for _, c := range []cid.Cid{x.leaves[1], x.leaves[4]} {
+		d, _ := digestOf(c)
+		if err := os.Remove(a.files.path(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rot(t, a, x.leaves[3])
+	if err := a.Mend(t.Context(), x.root); err != nil {
+		t.Fatal(err)
+	}
+	readBack(t, a, x, leafSize)
+	for _, c := range x.leaves {
+		if err := a.Verify(t.Context(), c); err != nil {
+			t.Error(err)
+		}
+	}
+
+	rot(t, a, x.leaves[1])
+	rot(t, a, x.leaves[4])
+	rot(t, b, x.leaves[4])
+	if err := a.Mend(t.Context(), x.root); !errors.Is(err, ErrNotFound) {
+		t.Errorf("with a leaf that nobody has: %v", err)
+	}
+	mustPinned(t, a, x.root, true)
+	if st, err := a.Stat(); err != nil || st.Reserved != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// A full node can heal: the rotten copy makes room for the good one.
+func TestHealOfAFullNode(t *testing.T) {
+	a, b := start(t), limited(t, 8*leafSize)
+	connect(t, b, a)
+	x := add(t, a, sealedBytes(1, leafSize))
+	fetch(t, b, x)
+	st, err := b.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetStorageMax(st.Used)
+	if err := b.Fetch(t.Context(), add(t, a, sealedBytes(2, leafSize)).root, leafSize); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("fetch past a limit that was lowered: %v", err)
+	}
+	rot(t, b, x.root)
+	if err := b.Heal(t.Context(), x.root); err != nil {
+		t.Fatal(err)
+	}
+	readBack(t, b, x, leafSize)
+	if after, err := b.Stat(); err != nil || after.Used > st.Used+fileUnit {
+		t.Errorf("%+v, before %+v, %v", after, st, err)
+	}
+}
+
+// Bytes of this disk alone: neither a peer's nor those in memory.
+func TestReadLocalAt(t *testing.T) {
+	a, b := start(t), start(t)
+	connect(t, b, a)
+	x := add(t, a, sealedBytes(1, 1000))
+	if _, err := b.ReadLocalAt(t.Context(), x.root, make([]byte, 10), 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what a peer has: %v", err)
+	}
+	p := make([]byte, 20)
+	if m, err := a.ReadLocalAt(t.Context(), x.root, p, 990); m != 10 || err != io.EOF || !bytes.Equal(p[:m], x.data[990:]) {
+		t.Errorf("read %d, %v", m, err)
+	}
+	if _, err := a.ReadLocalAt(t.Context(), x.root, p, -1); err == nil {
+		t.Error("negative offset is accepted")
+	}
+	y := add(t, a, sealedBytes(2, leafSize))
+	heat(t, a, y)
+	d, _ := digestOf(y.root)
+	if err := os.Remove(a.files.path(d)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.ReadLocalAt(t.Context(), y.root, p, 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what is in memory alone: %v", err)
+	}
+}
+
+// A Purge ends a Mend as it ends a Fetch.
+func TestPurgeEndsAMend(t *testing.T) {
+	a, b := start(t), start(t, func(o *Options) { o.FetchTimeout = time.Hour })
+	connect(t, b, a)
+	lone := add(t, start(t), sealedBytes(1, 100)).root
+	failed := make(chan error)
+	go func() { failed <- b.Mend(context.Background(), lone) }()
+	awaitRun(b)
+	if err := b.Purge(t.Context(), lone); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; !errors.Is(err, errPurged) {
+		t.Errorf("Mend: %v", err)
+	}
+}
