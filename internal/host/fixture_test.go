@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -200,22 +201,13 @@ func (o *origin) join(role member.Role, name string, terms contract.Contract, ch
 	o.t.Helper()
 	t := o.t
 	g := &guest{t: t, o: o, home: filepath.Join(t.TempDir(), name)}
-	dir := filepath.Join(g.home, "ipfs")
-	_, err := node.Init(dir)
+	must(t, os.Mkdir(g.home, 0o700))
+	m, err := Join(t.Context(), g.home, o.invite(role, name), member.Offer{Contract: terms, Site: "site-" + name})
 	must(t, err)
-	inv, err := o.ledger.Invite(t.Context(), member.InviteRequest{Role: role, Name: name, Site: "site-" + name, Addrs: o.addrs()})
-	must(t, err)
-	n, err := node.Open(t.Context(), node.Options{Dir: dir, Gate: member.NewGate()})
-	must(t, err)
-	g.id = n.Host().ID()
-	m, err := member.Enrol(t.Context(), inv, n.Host().Peerstore().PrivKey(g.id), member.Offer{Contract: terms})
-	must(t, err)
-	must(t, n.Close())
-	must(t, member.SaveMembership(filepath.Join(g.home, "membership.cbor"), m))
-	must(t, contract.Save(filepath.Join(g.home, "contract.json"), terms))
+	g.id = m.Self
 	g.opts = Options{
-		ContractFile: filepath.Join(g.home, "contract.json"),
-		Node:         node.Options{Dir: dir, CacheBytes: -1, FetchTimeout: 5 * time.Second},
+		ContractFile: filepath.Join(g.home, ContractFile),
+		Node:         node.Options{Dir: filepath.Join(g.home, NodeDir), CacheBytes: -1, FetchTimeout: 5 * time.Second},
 		Timing: Timing{
 			Heartbeat: time.Second, ScrubEvery: 1000 * time.Hour,
 			Backoff: func(int) time.Duration { return 50 * time.Millisecond },
@@ -240,7 +232,7 @@ func fast() pin.Timing {
 // start opens the host, with an HTTP listener.
 func (g *guest) start() {
 	g.t.Helper()
-	book, err := member.OpenBook(filepath.Join(g.home, "membership.cbor"))
+	book, err := member.OpenBook(filepath.Join(g.home, MembershipFile))
 	must(g.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(g.t, err)
