@@ -68,9 +68,27 @@ func (k *Keeper) tellPinset(ctx context.Context, j *job) error {
 		k.pinned(j)
 	}
 	if j.recover && k.o.Trusted != nil {
-		return k.o.Trusted.Recover(ctx, j.s.root)
+		if err := k.o.Trusted.Recover(ctx, j.s.root); err != nil {
+			return err
+		}
+	}
+	if j.recover {
+		k.recovered(j.s)
 	}
 	return nil
+}
+
+// recovered notes that the trusted peers were told to try again, those at least
+// that get no order besides.
+func (k *Keeper) recovered(s *segment) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.nowNS()
+	for i := range s.slots {
+		if x := &s.slots[i]; x.unheard() && (k.o.Orders == nil || !x.h.takesOrders()) {
+			x.told, x.since, x.due = true, now, k.probe(now)
+		}
+	}
 }
 
 func (k *Keeper) unpinned(s *segment) {
@@ -125,7 +143,12 @@ func (k *Keeper) ordered(s *segment, o order) {
 		return
 	}
 	switch {
-	case o.verb == control.Hold && x.stage == ordered, o.verb == control.Drop && x.stage == former:
+	case o.verb == control.Hold && x.stage == ordered:
+		x.told = true
+		if x.h.role.Trusted() {
+			x.due = k.probe(k.nowNS())
+		}
+	case o.verb == control.Drop && x.stage == former:
 		x.told = true
 	case o.verb == control.Purge && x.stage == purging:
 		x.told = true

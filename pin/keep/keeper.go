@@ -28,7 +28,8 @@ type Keeper struct {
 	log     *slog.Logger
 	now     func() time.Time
 	started int64
-	salt    [16]byte // so that nobody can tell when a copy is challenged
+	pause   time.Duration // between two slices of a survey
+	salt    [16]byte      // so that nobody can tell when a copy is challenged
 
 	jobs        chan *job
 	flushes     chan chan error // each wants to hear when all changes are stored
@@ -71,7 +72,7 @@ func New(o Options) (*Keeper, error) {
 		return nil, errors.New("keep copies: needs a store, a catalogue, a roster and an own name")
 	}
 	k := &Keeper{
-		o: o, timing: o.Timing.withDefaults(), log: o.Log, now: o.Now,
+		o: o, timing: o.Timing.withDefaults(), log: o.Log, now: o.Now, pause: surveyPause,
 		jobs: make(chan *job), flushes: make(chan chan error),
 		unsavedSome: make(chan struct{}, 1), awake: make(chan struct{}, 1), closed: make(chan struct{}),
 		segments: map[cid.Cid]*segment{}, holders: map[peer.ID]*holder{}, labels: map[string]string{},

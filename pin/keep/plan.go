@@ -40,7 +40,7 @@ func (k *Keeper) plan(s *segment, now int64) *job {
 		k.planGone(s, j, now)
 	} else {
 		k.prune(s, now)
-		k.planTrusted(s, j, now)
+		k.planTrusted(s, now)
 		k.planReplicas(s, j, now)
 		k.planPin(s, j, now)
 		k.planOrders(s, j, now)
@@ -60,7 +60,7 @@ func (k *Keeper) prune(s *segment, now int64) {
 	for i := range s.slots {
 		x := &s.slots[i]
 		switch {
-		case !x.active() || x.h.self:
+		case x.h.self || x.stage == former && !x.h.enrolled:
 		case !x.h.enrolled:
 			s.move(x, former, now)
 			x.told, x.reason = true, ""
@@ -70,8 +70,22 @@ func (k *Keeper) prune(s *segment, now int64) {
 		case x.stage == ordered && x.reason != "" && x.due != 0 && now >= x.due: // it stumbled
 			s.fail(x, failed, x.reason, now)
 			x.due = now + k.rest(x)
+		case k.regret(s, x, now):
+			k.give(s, x.h, now)
+			if x.pinned {
+				x.told, x.due = true, k.probe(now)
+			}
 		}
 	}
+}
+
+// regret reports whether a copy was given up, the peer has not been told, and
+// now it is needed after all.
+func (k *Keeper) regret(s *segment, x *slot, now int64) bool {
+	if x.stage != former || x.h.role.Trusted() && !x.pinned || x.h.role == member.Replica && x.told {
+		return false
+	}
+	return k.levelOf(s, k.tally(s, nil, now)) < Durable
 }
 
 // backoff is how long to wait after so many failures.
@@ -91,7 +105,7 @@ func (k *Keeper) firm(x *slot) bool {
 // goal is how many trusted copies there shall be.
 func (k *Keeper) goal(s *segment) int { return max(min(int(s.max), k.capable), 1) }
 
-func (k *Keeper) planTrusted(s *segment, j *job, now int64) {
+func (k *Keeper) planTrusted(s *segment, now int64) {
 	goal, n, away := k.goal(s), 0, 0
 	for i := range s.slots {
 		x := &s.slots[i]
@@ -111,9 +125,7 @@ func (k *Keeper) planTrusted(s *segment, j *job, now int64) {
 	if reached < goal {
 		got := k.pickTrusted(s, goal-reached, false, now)
 		if reached+got < goal {
-			again := k.pickTrusted(s, goal-reached-got, true, now)
-			j.recover = again > 0
-			got += again
+			got += k.pickTrusted(s, goal-reached-got, true, now)
 		}
 		s.short = reached+got < goal
 		return
@@ -282,6 +294,7 @@ func (k *Keeper) planPin(s *segment, j *job, now int64) {
 			}
 		}
 		differs = differs || x.active() != x.pinned
+		j.recover = j.recover || x.unheard() && now >= s.retry
 	}
 	if !differs || len(holders) == 0 || len(holders) == 1 && !s.pinned && !s.repin || now < s.retry {
 		return
@@ -302,7 +315,7 @@ func (k *Keeper) planOrders(s *segment, j *job, now int64) {
 			continue
 		}
 		switch {
-		case x.stage == ordered && (x.h.role == member.Replica || j.recover && x.tries > 0 && x.h.takesOrders()):
+		case x.stage == ordered && (x.h.role == member.Replica || x.unheard() && x.h.takesOrders()):
 			j.orders = append(j.orders, order{x.h, control.Hold})
 			j.flush = true
 		case x.stage == former && x.h.role == member.Replica:

@@ -117,7 +117,7 @@ func TestPurgeIsRepeatedUntilTheReceiptIsIn(t *testing.T) {
 func TestPurgeWaitsForAPeerThatWasRemoved(t *testing.T) {
 	story(t, func(w *world) {
 		m := w.join(1, member.Replica, "")
-		w.start()
+		w.start(func(o *Options) { o.Timing.Tick = 20 * time.Second }) // it takes long
 		root, other := w.add(1, community(1)), w.add(2, community(1))
 		time.Sleep(time.Minute)
 		w.expel(m)
@@ -130,13 +130,13 @@ func TestPurgeWaitsForAPeerThatWasRemoved(t *testing.T) {
 		w.mu.Unlock()
 		w.k.Members()
 		w.arrive(m)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(10 * time.Minute)
 		if w.has(m, root) || !w.refuses(m, root) {
 			t.Error("it came back, and holds what was removed")
 		}
 		w.join(2, member.Replica, "")
 		third := w.add(3, community(2))
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Minute)
 		w.expel(m)
 		w.remove(third)
 		time.Sleep(memory + time.Hour)

@@ -94,6 +94,12 @@ func (x *slot) silent() bool {
 	return x.stage == ordered && x.told && x.due != 0 && x.reason == "" && x.h.role.Trusted()
 }
 
+// unheard reports whether a trusted peer shall hold the segment again that the
+// pinset names already: it hears nothing of that unless it is told.
+func (x *slot) unheard() bool {
+	return x.stage == ordered && !x.told && x.pinned && x.h.role.Trusted() && !x.h.self
+}
+
 // has reports whether the holder says that it has the segment.
 func (x *slot) has() bool { return x.stage == held || x.stage == proved }
 

@@ -157,7 +157,7 @@ func (k *Keeper) save(ctx context.Context) {
 		case done := <-k.flushes:
 			waiting = append(waiting, done)
 		case <-k.unsavedSome:
-			waiting = k.pause(ctx)
+			waiting = k.gather(ctx)
 		}
 		waiting = k.others(waiting)
 		err := k.commit(context.WithoutCancel(ctx))
@@ -173,8 +173,8 @@ func (k *Keeper) save(ctx context.Context) {
 	}
 }
 
-// pause lets changes gather until somebody waits for them.
-func (k *Keeper) pause(ctx context.Context) []chan error {
+// gather lets changes gather until somebody waits for them.
+func (k *Keeper) gather(ctx context.Context) []chan error {
 	timer := time.NewTimer(lull)
 	defer timer.Stop()
 	select {

@@ -89,11 +89,11 @@ func (k *Keeper) surveyAll(ctx context.Context) error {
 }
 
 // breathe lets others work.
-func breathe(ctx context.Context) error {
+func (k *Keeper) breathe(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(surveyPause):
+	case <-time.After(k.pause):
 		return nil
 	}
 }
@@ -109,7 +109,7 @@ func (k *Keeper) surveyWants(ctx context.Context) error {
 		}
 		k.meet(some)
 		some = some[:0]
-		if err := breathe(ctx); err != nil {
+		if err := k.breathe(ctx); err != nil {
 			return err
 		}
 	}
@@ -161,7 +161,7 @@ func (k *Keeper) surveyPins(ctx context.Context) error {
 		}
 		k.comparePins(ctx, some)
 		some = some[:0]
-		if err := breathe(ctx); err != nil {
+		if err := k.breathe(ctx); err != nil {
 			return err
 		}
 	}

@@ -86,7 +86,7 @@ func (w *world) Pin(_ context.Context, p Pin) error {
 			}
 		}
 	}
-	w.follow()
+	w.follow(p.Root)
 	return nil
 }
 
@@ -99,7 +99,7 @@ func (w *world) Unpin(_ context.Context, root cid.Cid) error {
 	w.count.unpins++
 	delete(w.pins, root)
 	w.mu.Unlock()
-	w.follow()
+	w.follow(root)
 	return nil
 }
 
@@ -116,21 +116,24 @@ func (w *world) Pins(context.Context) iter.Seq2[Pin, error] {
 	}
 }
 
-// follow has the storage peers that are up do what the pinset says.
-func (w *world) follow() {
+// follow has the storage peers that are up do what the pinset says, about one
+// segment or about all.
+func (w *world) follow(about ...cid.Cid) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.peers {
 		if m.Role != member.Storage || !m.up {
 			continue
 		}
-		for root := range m.holds {
-			if p, ok := w.pins[root]; !ok || !slices.Contains(p.Holders, m.ID) {
-				delete(m.holds, root)
-			}
+		roots := about
+		if len(roots) == 0 {
+			roots = slices.AppendSeq(slices.Collect(maps.Keys(w.pins)), maps.Keys(m.holds))
 		}
-		for root, p := range w.pins {
-			if slices.Contains(p.Holders, m.ID) && !m.holds[root] && !m.denied[root] {
+		for _, root := range roots {
+			wanted := slices.Contains(w.pins[root].Holders, m.ID)
+			if !wanted {
+				delete(m.holds, root)
+			} else if !m.holds[root] && !m.denied[root] {
 				w.fetch(m, control.Order{Verb: control.Hold, Root: root})
 			}
 		}
@@ -221,7 +224,7 @@ func (w *world) fetch(m *machine, o control.Order) {
 
 func (w *world) Audit(ctx context.Context, p peer.ID, roots []cid.Cid) ([]audit.Outcome, error) {
 	select {
-	case <-time.After(10 * time.Millisecond):
+	case <-time.After(10*time.Millisecond + time.Duration(p[len(p)-1])*10*time.Microsecond): // no two at once
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -243,6 +246,9 @@ func (w *world) Audit(ctx context.Context, p peer.ID, roots []cid.Cid) ([]audit.
 			out[i] = audit.Missing
 		}
 		m.seen[out[i]]++
+		if w.learn != nil && out[i] != audit.Offline && out[i] != audit.Late {
+			w.learn(root, p, out[i] == audit.Proved)
+		}
 	}
 	return out, nil
 }

@@ -47,6 +47,8 @@ type world struct {
 	// dropping is called, without the lock, before a peer is made to give up a
 	// copy of a segment that is wanted.
 	dropping func(p peer.ID, root cid.Cid)
+	// learn is called with what each audit showed.
+	learn func(root cid.Cid, p peer.ID, good bool)
 
 	smu    sync.Mutex // the keeper asks for these with its lock held
 	stands map[peer.ID]audit.Standing
