@@ -12,31 +12,43 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// BenchmarkFetch brings segments of one leaf from one node to another of this
-// process, some at a time, and says how many a second, and how much CPU each
-// takes of both nodes together.
+// BenchmarkFetch brings segments of one leaf from one node to others of this
+// process, some at a time to each, and says how many a second came to all, and
+// how much CPU each takes of all nodes together.
 func BenchmarkFetch(b *testing.B) {
 	const size = 160 << 10
-	for _, callers := range []int{4, 16, 64} {
-		b.Run(fmt.Sprint(callers), func(b *testing.B) {
-			from, to := start(b), start(b)
-			connect(b, to, from)
+	for _, c := range []struct{ receivers, callers int }{{1, 4}, {1, 16}, {1, 64}, {2, 16}} {
+		b.Run(fmt.Sprintf("to=%d/callers=%d", c.receivers, c.callers), func(b *testing.B) {
+			from := start(b)
+			to := make([]*Node, c.receivers)
+			for i := range to {
+				to[i] = start(b)
+				connect(b, to[i], from)
+			}
 			roots := segments(b, from, b.N, size)
 			used := cpu()
 			b.SetBytes(size)
 			b.ResetTimer()
-			var group errgroup.Group
-			group.SetLimit(callers)
-			for _, root := range roots {
-				group.Go(func() error { return to.Fetch(context.Background(), root, size) })
+			var all errgroup.Group
+			for _, n := range to {
+				all.Go(func() error { return fetchAll(n, roots, c.callers, size) })
 			}
-			if err := group.Wait(); err != nil {
+			if err := all.Wait(); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "segments/s")
 			b.ReportMetric((cpu()-used)/float64(b.N)*1e3, "cpu-ms/segment")
 		})
 	}
+}
+
+func fetchAll(n *Node, roots []cid.Cid, callers int, size int64) error {
+	var group errgroup.Group
+	group.SetLimit(callers)
+	for _, root := range roots {
+		group.Go(func() error { return n.Fetch(context.Background(), root, size) })
+	}
+	return group.Wait()
 }
 
 // segments adds n segments that differ.

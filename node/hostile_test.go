@@ -112,7 +112,7 @@ func TestLiarsAreLeft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			honest, n := start(t), start(t)
+			honest, n := start(t), start(t, func(o *Options) { o.FetchTimeout = time.Minute })
 			x := add(t, honest, good)
 			l := startLiar(t, answer)
 			info := peer.AddrInfo{ID: l.host.ID(), Addrs: l.host.Addrs()}

@@ -134,7 +134,7 @@ func (n *Node) ask(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 // the block and does not send it can keep the session from asking another one.
 // So the block is asked for anew now and then while there is another peer.
 func (n *Node) demand(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	for patience := firstPatience; ; patience += patience / 2 {
+	for patience := firstPatience; ; patience += patience / 4 {
 		try, cancel := context.WithCancel(ctx)
 		go n.askAnew(try, cancel, patience)
 		b, err := n.session.GetBlock(try, c)
