@@ -42,6 +42,7 @@ func (k *Keeper) makeReady(h *holder) {
 	if !h.ready && !h.auditing {
 		h.ready = true
 		k.ready = append(k.ready, h)
+		k.wake()
 	}
 }
 

@@ -35,6 +35,7 @@ type Keeper struct {
 	flushes     chan chan error // each wants to hear when all changes are stored
 	unsavedSome chan struct{}
 	awake       chan struct{}
+	sooner      chan struct{} // a survey is needed sooner than thought
 	closed      chan struct{}
 	running     sync.WaitGroup
 
@@ -74,7 +75,8 @@ func New(o Options) (*Keeper, error) {
 	k := &Keeper{
 		o: o, timing: o.Timing.withDefaults(), log: o.Log, now: o.Now, pause: surveyPause,
 		jobs: make(chan *job), flushes: make(chan chan error),
-		unsavedSome: make(chan struct{}, 1), awake: make(chan struct{}, 1), closed: make(chan struct{}),
+		unsavedSome: make(chan struct{}, 1), awake: make(chan struct{}, 1),
+		sooner: make(chan struct{}, 1), closed: make(chan struct{}),
 		segments: map[cid.Cid]*segment{}, holders: map[peer.ID]*holder{}, labels: map[string]string{},
 		problems: map[*segment]string{}, waiting: map[*segment][]chan struct{}{},
 	}
@@ -326,7 +328,6 @@ func (k *Keeper) Members() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.enrol(peers, standings, k.nowNS())
-	k.wake()
 }
 
 // Line takes note that the line of a peer is up, or is not any more.
@@ -339,7 +340,6 @@ func (k *Keeper) Line(p peer.ID, up bool) {
 	}
 	h.lined, h.line = true, up
 	k.look(h, k.nowNS())
-	k.wake()
 }
 
 // Report takes note of what a peer says about itself.
@@ -348,6 +348,5 @@ func (k *Keeper) Report(p peer.ID, r control.Report) {
 	defer k.mu.Unlock()
 	if h := k.holders[p]; h != nil && !h.self {
 		k.report(h, r, k.nowNS())
-		k.wake()
 	}
 }

@@ -107,7 +107,7 @@ func history(t *testing.T, all []event) []string {
 		m := w.join(n, role(n), fmt.Sprint("site", n%3))
 		m.delay = time.Duration(100+n) * time.Millisecond
 	}
-	start := func() { w.start(func(o *Options) { o.Timing.Tick = 5 * time.Second }) }
+	start := func() { w.start(func(o *Options) { o.Timing.Tick, o.Timing.Pass = 5*time.Second, 5*time.Minute }) }
 	start()
 	time.Sleep(10 * time.Second)
 	for _, e := range all {
@@ -117,7 +117,7 @@ func history(t *testing.T, all []event) []string {
 	}
 	synctest.Wait()
 	w.calm()
-	time.Sleep(50 * time.Hour)
+	time.Sleep(28 * time.Hour)
 	wrong := append(b.wrong, w.converged()...)
 	w.stop()
 	return wrong

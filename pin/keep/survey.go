@@ -34,8 +34,13 @@ const (
 
 // surveySoon has a survey made at a time, or earlier. The lock is held.
 func (k *Keeper) surveySoon(when int64) {
-	if k.survey.soon == 0 || when < k.survey.soon {
-		k.survey.soon = when
+	if k.survey.soon != 0 && when >= k.survey.soon {
+		return
+	}
+	k.survey.soon = when
+	select {
+	case k.sooner <- struct{}{}:
+	default:
 	}
 }
 
@@ -43,29 +48,36 @@ func (k *Keeper) surveySoon(when int64) {
 // a trusted peer came back: what both sides of a partition did comes together
 // then. Should surveys take long they are made less often.
 func (k *Keeper) surveys(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		began := k.now()
 		if err := k.surveyAll(ctx); err != nil && ctx.Err() == nil {
 			k.log.Warn("wanted and pinned segments could not be compared", "err", err)
 		}
-		wait := max(k.timing.Pass, surveyShare*k.now().Sub(began))
-		for until := k.now().Add(wait); k.now().Before(until) && !k.surveyDue(); {
+		next := k.now().Add(max(k.timing.Pass, surveyShare*k.now().Sub(began)))
+		for waiting := true; waiting; {
+			timer.Reset(k.untilSurvey(next))
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(min(k.timing.Tick, until.Sub(k.now()))):
+			case <-k.sooner:
+			case <-timer.C:
+				waiting = false
 			}
-		}
-		if ctx.Err() != nil {
-			return
 		}
 	}
 }
 
-func (k *Keeper) surveyDue() bool {
+// untilSurvey is how long it is until the next survey, which is regularly due
+// then.
+func (k *Keeper) untilSurvey(next time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.survey.soon != 0 && k.nowNS() >= k.survey.soon
+	if soon := k.survey.soon; soon != 0 && soon < next.UnixNano() {
+		next = at(soon)
+	}
+	return next.Sub(k.now())
 }
 
 // surveyAll compares the catalogue, the pinset and what is known.

@@ -67,7 +67,6 @@ func (k *Keeper) lookAll(measured []Metric, standings map[peer.ID]audit.Standing
 		}
 	}
 	k.spreadNews(now)
-	k.wake()
 	return missed
 }
 
