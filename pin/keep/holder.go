@@ -377,6 +377,7 @@ func (k *Keeper) measure(ms []Metric) {
 	}
 	for _, h := range k.storages {
 		m := known[h.id]
+		k.hungry = k.hungry || m.Free > h.free+h.free/8 // its first word of room may come after it was seen to be alive
 		h.alive, h.free = m.Alive, m.Free
 		if h.site == "" {
 			h.site = clip(m.Site)
