@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/musenai/musen/pin/control"
 )
 
 // workers is how many segments are seen to at once: pins and orders are made
 // durable in groups, so that many can wait for one write.
-const workers = 32
+const workers = 128
 
 // work carries out jobs until ctx ends.
 func (k *Keeper) work(ctx context.Context) {
@@ -123,15 +126,90 @@ func (k *Keeper) pinned(j *job) {
 func (k *Keeper) probe(now int64) int64 { return now + int64(k.timing.Stall)/20 }
 
 func (k *Keeper) giveOrders(ctx context.Context, j *job) error {
-	var failed error
-	for _, o := range j.orders {
-		err := k.o.Orders.Order(ctx, o.h.id, o.verb, j.s.root, j.s.size, j.s.label)
-		if err == nil {
+	errs := make([]error, len(j.orders))
+	var posted sync.WaitGroup
+	for i, o := range j.orders {
+		in := control.Instruction{Verb: o.verb, Root: j.s.root, Size: j.s.size, Label: j.s.label}
+		if len(j.orders) == 1 {
+			errs[i] = k.order(ctx, o.h.id, in)
+			break
+		}
+		posted.Go(func() { errs[i] = k.order(ctx, o.h.id, in) })
+	}
+	posted.Wait()
+	for i, o := range j.orders {
+		if errs[i] == nil {
 			k.ordered(j.s, o)
 		}
-		failed = errors.Join(failed, err)
 	}
-	return failed
+	return errors.Join(errs...)
+}
+
+// order gives one order, together with others to the same peer if that can be.
+func (k *Keeper) order(ctx context.Context, to peer.ID, in control.Instruction) error {
+	if _, ok := k.o.Orders.(orderMany); !ok {
+		return k.o.Orders.Order(ctx, to, in.Verb, in.Root, in.Size, in.Label)
+	}
+	l := letter{to, in, make(chan error, 1)}
+	select {
+	case k.letters <- l:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-l.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// letter is an order on its way.
+type letter struct {
+	to   peer.ID
+	in   control.Instruction
+	done chan error
+}
+
+// post gives the orders that came while it gave those before, until ctx ends.
+func (k *Keeper) post(ctx context.Context, many orderMany) {
+	for {
+		var first letter
+		select {
+		case <-ctx.Done():
+			return
+		case first = <-k.letters:
+		}
+		bags := map[peer.ID][]letter{first.to: {first}}
+		for more := true; more; {
+			select {
+			case l := <-k.letters:
+				bags[l.to] = append(bags[l.to], l)
+			default:
+				more = false
+			}
+		}
+		var given sync.WaitGroup
+		for to, bag := range bags {
+			given.Go(func() { deliver(ctx, many, to, bag) })
+		}
+		given.Wait()
+	}
+}
+
+func deliver(ctx context.Context, many orderMany, to peer.ID, bag []letter) {
+	ins := make([]control.Instruction, len(bag))
+	for i, l := range bag {
+		ins[i] = l.in
+	}
+	err := many.OrderMany(ctx, to, ins...)
+	for i, l := range bag {
+		if err != nil && len(bag) > 1 { // whose fault is it?
+			l.done <- many.OrderMany(ctx, to, ins[i])
+		} else {
+			l.done <- err
+		}
+	}
 }
 
 // ordered notes that an order was given, if it is still the right one.

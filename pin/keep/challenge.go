@@ -137,24 +137,28 @@ func (k *Keeper) challenge(ctx context.Context, h *holder, roots []cid.Cid) {
 
 // record tells the outcomes to who keeps the standings, save those about copies
 // that were given up meanwhile. It returns the new standing; empty: as before.
-func (k *Keeper) record(h *holder, roots []cid.Cid, got []audit.Outcome) audit.Standing {
+func (k *Keeper) record(h *holder, roots []cid.Cid, got []audit.Outcome) (st audit.Standing) {
 	if k.o.Standings == nil || len(got) == 0 {
 		return ""
 	}
-	fair := make([]bool, len(got))
+	var fair []audit.Outcome
 	k.mu.Lock()
 	for i := range min(len(got), len(roots)) {
-		_, x := k.find(roots[i], h.id)
-		fair[i] = x != nil && x.has()
-	}
-	k.mu.Unlock()
-	var s audit.Standing
-	for i, o := range got {
-		if fair[i] && o != "" {
-			s = k.o.Standings.Record(h.id, o, k.now())
+		if _, x := k.find(roots[i], h.id); x != nil && x.has() && got[i] != "" {
+			fair = append(fair, got[i])
 		}
 	}
-	return s
+	k.mu.Unlock()
+	if len(fair) == 0 {
+		return ""
+	}
+	if all, ok := k.o.Standings.(recordAll); ok {
+		return all.RecordAll(h.id, k.now(), fair...)
+	}
+	for _, o := range fair {
+		st = k.o.Standings.Record(h.id, o, k.now())
+	}
+	return st
 }
 
 // judge draws the consequences of one outcome for one copy.
@@ -210,7 +214,7 @@ func (k *Keeper) nextAudit(s *segment, x *slot, now int64) int64 {
 	moment := int64(h.Sum64() % uint64(cycle))
 	step := max(cycle/720, 1)
 	next := now - now%cycle + moment
-	for next < now+cycle/10 {
+	for next <= now {
 		next += cycle
 	}
 	return next + step - next%step

@@ -3,18 +3,14 @@ package keep
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/musenai/musen/pin/audit"
-	"github.com/musenai/musen/pin/contract"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
 )
@@ -78,8 +74,8 @@ func TestAddedSegmentBecomesDurable(t *testing.T) {
 		if n := w.holders(root, member.Storage); n != 2 {
 			t.Errorf("%d storage peers hold it, want 2 besides the origin", n)
 		}
-		if w.count.pins != 1 {
-			t.Errorf("%d changes of the pinset, want 1", w.count.pins)
+		if w.counted().pins != 1 {
+			t.Errorf("%d changes of the pinset, want 1", w.counted().pins)
 		}
 		if s := w.k.Summary("radio"); s.Segments != 1 || s.Durable != 1 || s.Copies != 3 || s.Proved != 3 || s.Unhealthy != 0 {
 			t.Errorf("summary %+v", s)
@@ -101,8 +97,8 @@ func TestOriginAloneIsDurableWithOneCopy(t *testing.T) {
 		if h.Level != Stored || !strings.Contains(h.Reason, "1 of 2 copies proved; nobody else") || h.Next.Before(time.Now()) {
 			t.Errorf("with nobody else there: %+v", h)
 		}
-		if w.count.pins != 0 {
-			t.Errorf("%d entries in a pinset of one peer", w.count.pins)
+		if w.counted().pins != 0 {
+			t.Errorf("%d entries in a pinset of one peer", w.counted().pins)
 		}
 		if l := w.k.Unhealthy("", 10); len(l) != 1 || l[0].Root != two {
 			t.Errorf("unhealthy: %+v", l)
@@ -194,13 +190,13 @@ func TestLiarStopsCountingAndIsReplaced(t *testing.T) {
 				root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 3, 3, 2 })
 				w.reach(root, Durable, 10*time.Second)
 				liar := ms[slices.IndexFunc(ms, func(m *machine) bool { return w.has(m, root) })]
-				liar.answer = lie
-				time.Sleep(13 * time.Hour) // one cycle and a bit
+				w.set(func() { liar.answer = lie })
+				time.Sleep(12*time.Hour + 2*time.Minute) // one cycle
 				h := w.sound(root)
 				if c, ok := copyOn(h, liar); ok && c.Counts {
 					t.Errorf("the liar counts: %+v", c)
 				}
-				if liar.seen[lie] == 0 {
+				if w.seen(liar, lie) == 0 {
 					t.Error("the liar was not challenged")
 				}
 				if n := w.holders(root, member.Replica); n < 2 {
@@ -233,10 +229,10 @@ func TestPausedPeerCountsForNothing(t *testing.T) {
 				t.Errorf("counted all the same: %+v", c)
 			}
 		}
-		orders := len(w.asked)
+		orders := w.counted().orders
 		more := w.add(100, community(4))
 		time.Sleep(10 * time.Minute)
-		if w.has(bad, more) || orders == len(w.asked) {
+		if w.has(bad, more) || orders == w.counted().orders {
 			t.Error("a paused peer was given more, or nobody was")
 		}
 	})
@@ -250,22 +246,22 @@ func TestLateAnswers(t *testing.T) {
 		other := w.join(2, member.Replica, "")
 		other.refuse = func(control.Order) (control.Outcome, string) { return control.Outside, "not mine" }
 		w.start()
-		m.answer = audit.Late
+		w.set(func() { m.answer = audit.Late })
 		root := w.add(1, community(1))
 		time.Sleep(30 * time.Second)
 		h, _ := w.k.Health(root)
-		if c, _ := copyOn(h, m); m.seen[audit.Late] < maxFirstLates || c.Counts || c.State != Failed {
-			t.Errorf("late from the beginning, %d times: %+v", m.seen[audit.Late], c)
+		if c, _ := copyOn(h, m); w.seen(m, audit.Late) < maxFirstLates || c.Counts || c.State != Failed {
+			t.Errorf("late from the beginning, %d times: %+v", w.seen(m, audit.Late), c)
 		}
-		m.answer = ""
+		w.set(func() { m.answer = "" })
 		time.Sleep(2 * time.Hour)
 		w.sound(root)
-		before := m.seen[audit.Late]
-		m.answer = audit.Late
+		before := w.seen(m, audit.Late)
+		w.set(func() { m.answer = audit.Late })
 		time.Sleep(25 * time.Hour)
 		h, _ = w.k.Health(root)
-		if c, _ := copyOn(h, m); m.seen[audit.Late] < before+maxLates || c.Counts {
-			t.Errorf("late after it was proved, %d times: %+v", m.seen[audit.Late]-before, c)
+		if c, _ := copyOn(h, m); w.seen(m, audit.Late) < before+maxLates || c.Counts {
+			t.Errorf("late after it was proved, %d times: %+v", w.seen(m, audit.Late)-before, c)
 		}
 	})
 }
@@ -288,7 +284,7 @@ func TestRefusalGoesToTheNext(t *testing.T) {
 				for n := range 20 {
 					w.sound(seg(n))
 				}
-				if n := w.count.orders; n > 80 {
+				if n := w.counted().orders; n > 80 {
 					t.Errorf("%d orders for 20 copies", n)
 				}
 			})
@@ -307,7 +303,7 @@ func TestNobodyAcceptsIsSaid(t *testing.T) {
 		if !strings.Contains(h.Reason, "200 GB are taken") || strings.ContainsAny(h.Reason, "\n\x1b") || h.Next.Before(time.Now()) {
 			t.Errorf("reason %q, next %v", h.Reason, h.Next)
 		}
-		m.refuse = nil
+		w.set(func() { m.refuse = nil })
 		w.k.Report(m.ID, w.reportOf(m))
 		if err := w.k.Recover(context.Background(), root); err != nil {
 			t.Fatal(err)
@@ -363,250 +359,4 @@ func (w *world) held(m *machine) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(m.holds)
-}
-
-func TestHoursAndPausesAreNotHeldAgainstAPeer(t *testing.T) {
-	story(t, func(w *world) {
-		now := time.Now().UTC()
-		m := w.away(1, member.Replica, "")
-		m.Contract.Hours = contract.Hours{From: now.Hour() * 60, To: (now.Hour()*60 + 9*60) % (24 * 60)}
-		w.arrive(m)
-		spare := w.join(2, member.Replica, "")
-		w.start()
-		root := w.add(1, community(2))
-		time.Sleep(time.Minute)
-		w.sound(root)
-		for range 5 { // nine hours there, fifteen away
-			time.Sleep(9 * time.Hour)
-			w.leave(m)
-			asked := m.seen[audit.Proved]
-			time.Sleep(15*time.Hour - time.Minute)
-			w.sound(root)
-			if m.seen[audit.Proved]+m.seen[audit.Offline] != asked {
-				t.Error("challenged outside its hours")
-			}
-			w.arrive(m)
-			time.Sleep(time.Minute)
-		}
-		// An announced absence counts for as long as a proof is good.
-		r := w.reportOf(spare)
-		r.Paused = time.Now().Add(200 * time.Hour)
-		w.k.Report(spare.ID, r)
-		w.leave(spare)
-		time.Sleep(24 * time.Hour)
-		if h, _ := w.k.Health(root); h.Level != Durable || h.Reason != "" {
-			t.Errorf("a day after: %+v", h)
-		}
-		time.Sleep(24 * time.Hour)
-		if h, _ := w.k.Health(root); h.Reason == "" {
-			t.Errorf("two days after: %+v", h)
-		}
-		if bad := spare.seen[audit.Offline]; bad != 0 {
-			t.Errorf("challenged %d times in its absence", bad)
-		}
-	})
-}
-
-func TestReplicaMayBeAwayForAnHour(t *testing.T) {
-	story(t, func(w *world) {
-		var ms []*machine
-		for n := range 4 {
-			ms = append(ms, w.join(n+1, member.Replica, ""))
-		}
-		w.start()
-		root := w.add(1, community(2))
-		time.Sleep(time.Minute)
-		gone := ms[slices.IndexFunc(ms, func(m *machine) bool { return w.has(m, root) })]
-		orders := w.count.orders
-		w.leave(gone)
-		time.Sleep(59 * time.Minute)
-		w.sound(root)
-		if w.count.orders != orders {
-			t.Error("replaced too soon")
-		}
-		time.Sleep(2 * time.Minute)
-		if n := w.holders(root, member.Replica); n != 3 {
-			t.Errorf("%d hold it after it was replaced, with the one away", n)
-		}
-		w.sound(root)
-		w.arrive(gone)
-		time.Sleep(5 * time.Minute)
-		w.sound(root)
-		if n := w.holders(root, member.Replica); n != 2 {
-			t.Errorf("%d hold it after its return", n)
-		}
-	})
-}
-
-func TestDrainMovesFirstAndDropsThen(t *testing.T) {
-	for _, role := range []member.Role{member.Storage, member.Replica} {
-		t.Run(string(role), func(t *testing.T) {
-			story(t, func(w *world) {
-				var ms []*machine
-				for n := range 4 {
-					ms = append(ms, w.join(n+1, role, ""))
-				}
-				w.start()
-				time.Sleep(time.Second)
-				var roots []cid.Cid
-				for n := range 30 {
-					roots = append(roots, w.add(n, func(x *Want) { x.Min, x.Max, x.Community = 2, 3, 2 }))
-				}
-				time.Sleep(time.Minute)
-				w.dropping = func(_ peer.ID, root cid.Cid) {
-					if h, _ := w.k.Health(root); h.Level != Durable {
-						t.Errorf("a copy was given up too soon: %+v", h)
-					}
-				}
-				before := w.held(ms[0])
-				w.drain(ms[0])
-				time.Sleep(10 * time.Minute)
-				if n := w.held(ms[0]); n != 0 || before == 0 {
-					t.Errorf("the drained peer held %d and holds %d", before, n)
-				}
-				for _, root := range roots {
-					if h, _ := w.k.Health(root); h.Level != Durable {
-						t.Errorf("%+v", h)
-					}
-				}
-			})
-		})
-	}
-}
-
-func TestLeavingReplicaWaitsForOthers(t *testing.T) {
-	story(t, func(w *world) {
-		m := w.join(1, member.Replica, "")
-		w.start()
-		root := w.add(1, community(1))
-		time.Sleep(time.Minute)
-		r := w.reportOf(m)
-		r.Leaving = true
-		w.k.Report(m.ID, r)
-		time.Sleep(time.Hour)
-		if !w.has(m, root) {
-			t.Fatal("the only copy was dropped")
-		}
-		if h, _ := w.k.Health(root); len(h.Copies) != 2 || h.Copies[1].Reason != "leaves when others hold its share" {
-			t.Errorf("%+v", h)
-		}
-		w.join(2, member.Replica, "")
-		time.Sleep(time.Minute)
-		if w.has(m, root) {
-			t.Error("it holds its copy though another does")
-		}
-		w.sound(root)
-	})
-}
-
-func TestRemovedPeerIsReplaced(t *testing.T) {
-	story(t, func(w *world) {
-		var ms []*machine
-		for n := range 4 {
-			ms = append(ms, w.join(n+1, member.Storage, ""))
-		}
-		w.start()
-		time.Sleep(time.Second)
-		for n := range 20 {
-			w.add(n)
-		}
-		time.Sleep(time.Minute)
-		w.expel(ms[0])
-		time.Sleep(time.Minute)
-		for n := range 20 {
-			h := w.sound(seg(n))
-			if _, ok := copyOn(h, ms[0]); ok || len(h.Copies) != 3 {
-				t.Errorf("%+v", h)
-			}
-			if p := w.pins[seg(n)]; slices.Contains(p.Holders, ms[0].ID) || len(p.Holders) != 3 {
-				t.Errorf("the pinset still names it: %+v", p)
-			}
-		}
-	})
-}
-
-func TestSpreadAsksForSites(t *testing.T) {
-	story(t, func(w *world) {
-		for n := range 4 {
-			w.join(n+1, member.Storage, "home")
-		}
-		w.start()
-		time.Sleep(time.Second)
-		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Spread = 2, 3, true })
-		time.Sleep(time.Minute)
-		h, _ := w.k.Health(root)
-		if h.Level != Replicated || !strings.Contains(h.Reason, "1 of 2 sites") {
-			t.Errorf("all at one place: %+v", h)
-		}
-		far := w.join(5, member.Storage, "far")
-		time.Sleep(time.Minute)
-		if err := w.k.Recover(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		w.reach(root, Durable, 5*time.Minute)
-		if !w.has(far, root) {
-			t.Error("the far peer has no copy")
-		}
-	})
-}
-
-func TestFewTrustedPeersLetReplicasCount(t *testing.T) {
-	story(t, func(w *world) {
-		for n := range 3 {
-			w.join(n+1, member.Replica, fmt.Sprint("site", n))
-		}
-		w.start()
-		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community, x.Spread = 3, 3, 2, true })
-		w.reach(root, Durable, time.Minute)
-		for n := range 2 {
-			w.join(n+10, member.Storage, fmt.Sprint("rack", n))
-		}
-		// Now there are enough that the operator's own must hold it.
-		time.Sleep(time.Minute)
-		h := w.sound(root)
-		trusted := 0
-		for _, c := range h.Copies {
-			if c.Role.Trusted() && c.State == Proved {
-				trusted++
-			}
-		}
-		if trusted != 3 {
-			t.Errorf("%d trusted copies: %+v", trusted, h)
-		}
-	})
-}
-
-func TestWaitEnds(t *testing.T) {
-	story(t, func(w *world) {
-		w.start()
-		root := w.add(1)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		h, err := w.k.Wait(ctx, root, Durable)
-		if !errors.Is(err, context.DeadlineExceeded) || h.Level != Stored || h.Reason == "" || h.Root != root {
-			t.Errorf("after its time: %+v, %v", h, err)
-		}
-		if _, err := w.k.Wait(context.Background(), seg(2), Stored); !errors.Is(err, ErrUnknown) {
-			t.Errorf("for what is not kept: %v", err)
-		}
-		done := make(chan error, 2)
-		go func() { _, err := w.k.Wait(context.Background(), root, Durable); done <- err }()
-		synctest.Wait()
-		w.remove(root)
-		if err := <-done; !errors.Is(err, ErrGone) && !errors.Is(err, ErrUnknown) {
-			t.Errorf("when it was removed: %v", err)
-		}
-		other := w.add(3)
-		go func() { _, err := w.k.Wait(context.Background(), other, Durable); done <- err }()
-		synctest.Wait()
-		w.stop()
-		if err := <-done; !errors.Is(err, ErrClosed) {
-			t.Errorf("when the keeper stopped: %v", err)
-		}
-		w.k.mu.Lock()
-		defer w.k.mu.Unlock()
-		if n := len(w.k.waiting); n != 0 {
-			t.Errorf("%d waits are remembered", n)
-		}
-	})
 }

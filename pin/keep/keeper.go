@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -32,6 +31,7 @@ type Keeper struct {
 	salt    [16]byte      // so that nobody can tell when a copy is challenged
 
 	jobs        chan *job
+	letters     chan letter
 	flushes     chan chan error // each wants to hear when all changes are stored
 	unsavedSome chan struct{}
 	awake       chan struct{}
@@ -74,7 +74,7 @@ func New(o Options) (*Keeper, error) {
 	}
 	k := &Keeper{
 		o: o, timing: o.Timing.withDefaults(), log: o.Log, now: o.Now, pause: surveyPause,
-		jobs: make(chan *job), flushes: make(chan chan error),
+		jobs: make(chan *job), letters: make(chan letter), flushes: make(chan chan error),
 		unsavedSome: make(chan struct{}, 1), awake: make(chan struct{}, 1),
 		sooner: make(chan struct{}, 1), closed: make(chan struct{}),
 		segments: map[cid.Cid]*segment{}, holders: map[peer.ID]*holder{}, labels: map[string]string{},
@@ -89,7 +89,7 @@ func New(o Options) (*Keeper, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	if _, err := io.ReadFull(o.Rand, k.salt[:]); err != nil {
+	if err := k.season(context.Background(), o.Rand); err != nil {
 		return nil, fmt.Errorf("keep copies: %w", err)
 	}
 	k.started = k.nowNS()
@@ -130,6 +130,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 	saver.Go(func() { k.save(saving) })
 	for range workers {
 		k.running.Go(func() { k.work(ctx) })
+	}
+	if many, ok := k.o.Orders.(orderMany); ok {
+		k.running.Go(func() { k.post(ctx, many) })
 	}
 	k.running.Go(func() { k.watch(ctx) })
 	k.running.Go(func() { k.surveys(ctx) })

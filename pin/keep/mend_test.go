@@ -12,10 +12,8 @@ import (
 	"github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
-	"github.com/musenai/musen/pin/remote"
 )
 
 func TestHostThatJoinsTakesOnlyItsPart(t *testing.T) {
@@ -29,11 +27,11 @@ func TestHostThatJoinsTakesOnlyItsPart(t *testing.T) {
 			w.add(n, community(copies))
 		}
 		time.Sleep(5 * time.Minute)
-		orders := w.count.orders
+		orders := w.counted().orders
 		if orders != segments*copies {
 			t.Errorf("%d orders for %d copies", orders, segments*copies)
 		}
-		w.dropping = func(_ peer.ID, root cid.Cid) {
+		dropping := func(_ peer.ID, root cid.Cid) {
 			h, _ := w.k.Health(root)
 			n := 0
 			for _, c := range h.Copies {
@@ -45,13 +43,14 @@ func TestHostThatJoinsTakesOnlyItsPart(t *testing.T) {
 				t.Errorf("a copy was dropped before the new one was proved: %+v", h)
 			}
 		}
+		w.set(func() { w.dropping = dropping })
 		fresh := w.join(9, member.Replica, "")
 		time.Sleep(10 * time.Minute)
 		share := segments * copies / 9
 		if n := w.held(fresh); n < share*7/10 || n > share*13/10 {
 			t.Errorf("the new host holds %d, its part is %d", n, share)
 		}
-		if moves := w.count.orders - orders; moves != 2*w.held(fresh) {
+		if moves := w.counted().orders - orders; moves != 2*w.held(fresh) {
 			t.Errorf("%d orders to give %d copies to one host: each should be a hold and a drop", moves, w.held(fresh))
 		}
 		for n := range segments {
@@ -83,11 +82,12 @@ func TestRebalanceMovesToWhoeverHasRoom(t *testing.T) {
 		if n := w.held(c); n != 0 {
 			t.Errorf("%d copies moved to a storage peer by themselves", n)
 		}
-		w.dropping = func(_ peer.ID, root cid.Cid) {
+		dropping := func(_ peer.ID, root cid.Cid) {
 			if h, _ := w.k.Health(root); h.Level != Durable {
 				t.Errorf("moved before it was proved: %+v", h)
 			}
 		}
+		w.set(func() { w.dropping = dropping })
 		moved, err := w.k.Rebalance(context.Background())
 		if err != nil || moved < segments/5 || moved > segments/2 {
 			t.Errorf("%d moved, %v", moved, err)
@@ -122,8 +122,8 @@ func TestOwnCopyIsMended(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 		w.reach(root, Durable, time.Minute)
-		if w.sound(root); w.count.mends != 1 {
-			t.Errorf("mended %d times", w.count.mends)
+		if w.sound(root); w.counted().mends != 1 {
+			t.Errorf("mended %d times", w.counted().mends)
 		}
 	})
 }
@@ -142,7 +142,7 @@ func TestRestartKnowsWhatWasProved(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		w.stop()
-		before := w.count
+		before := w.counted()
 		w.start()
 		for n := range segments {
 			if h, ok := w.k.Health(seg(n)); !ok || h.Level != Durable {
@@ -150,14 +150,14 @@ func TestRestartKnowsWhatWasProved(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * time.Minute)
-		if asked := w.count.challenges - before.challenges; asked > 3*segments/20 {
+		if asked := w.counted().challenges - before.challenges; asked > 3*segments/20 {
 			t.Errorf("%d challenges in ten minutes after a restart", asked)
 		}
-		if w.count.pins != before.pins || w.count.orders != before.orders {
-			t.Errorf("%d pins and %d orders after a restart", w.count.pins-before.pins, w.count.orders-before.orders)
+		if w.counted().pins != before.pins || w.counted().orders != before.orders {
+			t.Errorf("%d pins and %d orders after a restart", w.counted().pins-before.pins, w.counted().orders-before.orders)
 		}
 		time.Sleep(13 * time.Hour)
-		if asked := w.count.challenges - before.challenges; asked < 3*segments || asked > 3*segments*3/2 {
+		if asked := w.counted().challenges - before.challenges; asked < 3*segments || asked > 3*segments*3/2 {
 			t.Errorf("%d challenges in a cycle of %d copies", asked, 3*segments)
 		}
 	})
@@ -177,17 +177,17 @@ func TestPeersMayTakeTheirTimeAfterARestart(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.stop()
 		for _, m := range ms {
-			m.up = false
+			w.set(func() { m.up = false })
 		}
-		pins := w.count.pins
+		pins := w.counted().pins
 		w.start()
 		time.Sleep(40 * time.Second)
 		for _, m := range ms {
 			w.arrive(m)
 		}
 		time.Sleep(5 * time.Minute)
-		if w.count.pins != pins {
-			t.Errorf("%d entries of the pinset changed", w.count.pins-pins)
+		if w.counted().pins != pins {
+			t.Errorf("%d entries of the pinset changed", w.counted().pins-pins)
 		}
 	})
 }
@@ -276,8 +276,8 @@ func TestOnlyStoragePeerIsAskedAgain(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 		w.reach(root, Durable, 2*time.Minute)
-		if !w.has(m, root) || w.count.recovers == 0 {
-			t.Errorf("recovered %d times", w.count.recovers)
+		if !w.has(m, root) || w.counted().recovers == 0 {
+			t.Errorf("recovered %d times", w.counted().recovers)
 		}
 	})
 }
@@ -327,159 +327,4 @@ func TestWishesOfAStationMayChange(t *testing.T) {
 		}
 		w.sound(root)
 	})
-}
-
-// bought is pinning services that do as they are told.
-type bought struct{ *world }
-
-func (b bought) Keep(root cid.Cid, _ string) {
-	b.smu.Lock()
-	defer b.smu.Unlock()
-	if _, ok := b.served[root]; !ok {
-		b.served[root] = remote.Copy{Service: "bought", State: remote.Pinned}
-	}
-}
-
-func (b bought) Drop(root cid.Cid) {
-	b.smu.Lock()
-	defer b.smu.Unlock()
-	if c, ok := b.served[root]; ok {
-		c.State = remote.Removing
-		b.served[root] = c
-	}
-}
-
-func (b bought) Copies(root cid.Cid) []remote.Copy {
-	b.smu.Lock()
-	defer b.smu.Unlock()
-	if c, ok := b.served[root]; ok {
-		return []remote.Copy{c}
-	}
-	return nil
-}
-
-func TestServicesCountAndAreNeverProved(t *testing.T) {
-	story(t, func(w *world) {
-		w.start(func(o *Options) { o.Services = bought{w} })
-		root := w.add(1, func(x *Want) { x.Min, x.Max = 2, 2 })
-		time.Sleep(time.Minute)
-		h, _ := w.k.Health(root)
-		if h.Level != Replicated || len(h.Copies) != 2 || h.Copies[1].Role != Service || h.Copies[1].State != Held {
-			t.Errorf("%+v", h)
-		}
-		w.remove(root)
-		time.Sleep(time.Hour)
-		if h, ok := w.k.Health(root); !ok || !strings.Contains(h.Reason, "no receipt yet from bought") || h.Copies[0].State != Purging {
-			t.Errorf("while it has not confirmed: %+v", h)
-		}
-		w.smu.Lock()
-		delete(w.served, root)
-		w.smu.Unlock()
-		w.k.Look(root)
-		time.Sleep(time.Minute)
-		if _, ok := w.k.Health(root); ok {
-			t.Error("remembered though the service has confirmed")
-		}
-	})
-}
-
-func TestStrangersWordsChangeNothing(t *testing.T) {
-	story(t, func(w *world) {
-		m, other := w.join(1, member.Replica, ""), w.join(2, member.Replica, "")
-		w.start()
-		root := w.add(1, community(1))
-		time.Sleep(time.Minute)
-		if w.has(other, root) {
-			m, other = other, m
-		}
-		before, _ := w.k.Health(root)
-		for _, out := range []control.Outcome{control.Done, control.Full, control.Outside, control.Failed, control.Lost, "nonsense"} {
-			for _, verb := range []control.Verb{control.Hold, control.Drop, control.Purge, "nonsense"} {
-				w.k.Receipt(other.ID, control.Receipt{Verb: verb, Root: root, Outcome: out}) // was never ordered to
-				w.k.Receipt(id(99), control.Receipt{Verb: verb, Root: root, Outcome: out})   // is nobody
-				w.k.Receipt(w.self, control.Receipt{Verb: verb, Root: root, Outcome: out})   // is us
-				w.k.Receipt(m.ID, control.Receipt{Verb: verb, Root: seg(9), Outcome: out})   // is about nothing
-			}
-		}
-		w.k.Line(id(99), true)
-		w.k.Report(id(99), control.Report{Leaving: true})
-		time.Sleep(time.Second)
-		after, _ := w.k.Health(root)
-		if len(after.Copies) != len(before.Copies) || after.Level != before.Level || after.Reason != before.Reason {
-			t.Errorf("before %+v, after %+v", before, after)
-		}
-		r := w.reportOf(m)
-		r.Free, r.Contract.Disk, r.Paused = -1, 1<<62, time.Now().Add(1e6*time.Hour)
-		w.k.Report(m.ID, r)
-		r.Contract.Disk, r.Paused = -1, time.Unix(-1<<40, 0)
-		w.k.Report(m.ID, r)
-		time.Sleep(time.Minute)
-	})
-}
-
-func TestStandingHearsOfAbsenceOnce(t *testing.T) {
-	story(t, func(w *world) {
-		m := w.join(1, member.Replica, "")
-		heard := map[audit.Outcome]int{}
-		w.start(func(o *Options) { o.Standings = listening{standings{w}, heard} })
-		w.add(1, community(1))
-		time.Sleep(time.Minute)
-		w.leave(m)
-		time.Sleep(30 * time.Minute)
-		if heard[audit.Offline] != 0 {
-			t.Error("within the grace")
-		}
-		time.Sleep(24 * time.Hour)
-		if heard[audit.Offline] != 1 || heard[audit.Proved] == 0 {
-			t.Errorf("heard %v", heard)
-		}
-	})
-}
-
-type listening struct {
-	standings
-	heard map[audit.Outcome]int
-}
-
-func (l listening) Record(p peer.ID, o audit.Outcome, at time.Time) audit.Standing {
-	l.heard[o]++
-	return l.standings.Record(p, o, at)
-}
-
-func TestKeeperNeedsItsParts(t *testing.T) {
-	w := newWorld(t)
-	for _, o := range []Options{{}, {Self: w.self, Store: w.store, Wants: w}, {Store: w.store, Wants: w, Roster: w}} {
-		if _, err := New(o); err == nil {
-			t.Errorf("made with %+v", o)
-		}
-	}
-	k, err := New(Options{Self: w.self, Store: w.store, Wants: w, Roster: w})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := k.Run(ctx); err != nil {
-		t.Error(err)
-	}
-	if err := k.Run(ctx); err == nil {
-		t.Error("ran twice")
-	}
-}
-
-func TestLevelsHaveNames(t *testing.T) {
-	for l := None; l <= Durable; l++ {
-		b, err := l.MarshalText()
-		var back Level
-		if err != nil || back.UnmarshalText(b) != nil || back != l {
-			t.Errorf("%v as %q gives %v", l, b, back)
-		}
-	}
-	var l Level
-	if err := l.UnmarshalText([]byte("proved")); err == nil {
-		t.Error("a level that there is not")
-	}
-	if Level(9).String() != "level 9" {
-		t.Error(Level(9))
-	}
 }

@@ -65,7 +65,12 @@ type Trusted interface {
 	Recover(ctx context.Context, root cid.Cid) error
 }
 
-// Orders is the line to each peer.
+// Orders is the line to each peer. One that can also give many orders at once,
+// for little more than one costs, is asked to:
+//
+//	OrderMany(ctx context.Context, to peer.ID, ins ...control.Instruction) error
+//
+// Its error is taken to be about all of them.
 type Orders interface {
 	// Order is durable on return and reaches the peer when its line is up.
 	Order(ctx context.Context, to peer.ID, verb control.Verb, root cid.Cid, size int64, label string) error
@@ -82,9 +87,22 @@ type Auditor interface {
 // Standings keeps what is thought of peers. The keeper records the outcome of
 // each challenge to a peer that said it holds the segment, and Offline once when
 // a peer's unannounced absence has lasted so long that its copies stop counting.
+// One that can also record what a whole batch showed, in order, is asked to:
+//
+//	RecordAll(p peer.ID, at time.Time, outcomes ...audit.Outcome) audit.Standing
 type Standings interface {
 	Record(p peer.ID, o audit.Outcome, at time.Time) audit.Standing
 	Get(p peer.ID) audit.Standing
+}
+
+// orderMany is Orders that can give many at once.
+type orderMany interface {
+	OrderMany(ctx context.Context, to peer.ID, ins ...control.Instruction) error
+}
+
+// recordAll is Standings that can record many outcomes at once.
+type recordAll interface {
+	RecordAll(p peer.ID, at time.Time, outcomes ...audit.Outcome) audit.Standing
 }
 
 // Roster is who belongs to the swarm, this origin included or not.

@@ -66,7 +66,7 @@ func TestPurgeReachesAllWhoEverHeldIt(t *testing.T) {
 				t.Errorf("%s never held it and is told %v", m.Name, w.verbs(m, root))
 			}
 		}
-		if _, ok := w.pins[root]; ok {
+		if _, ok := w.entry(root); ok {
 			t.Error("it is pinned")
 		}
 		w.arrive(first)
@@ -83,7 +83,7 @@ func TestPurgeIsRepeatedUntilTheReceiptIsIn(t *testing.T) {
 		w.start()
 		root := w.add(1, community(1))
 		time.Sleep(time.Minute)
-		m.mute = true
+		w.set(func() { m.mute = true })
 		w.remove(root)
 		time.Sleep(3 * time.Hour)
 		n := 0
@@ -101,7 +101,7 @@ func TestPurgeIsRepeatedUntilTheReceiptIsIn(t *testing.T) {
 		if h, ok := w.k.Health(root); !ok || !h.Gone || len(h.Copies) != 1 {
 			t.Errorf("after a restart: %+v", h)
 		}
-		m.mute = false
+		w.set(func() { m.mute = false })
 		time.Sleep(12 * time.Hour)
 		if h, ok := w.k.Health(root); ok {
 			t.Errorf("after the receipt: %+v", h)
@@ -153,12 +153,12 @@ func TestUnpinWinsOverAConcurrentPin(t *testing.T) {
 		time.Sleep(time.Second)
 		root := w.add(1)
 		w.reach(root, Durable, time.Minute)
-		entry := w.pins[root]
+		entry, _ := w.entry(root)
 		w.leave(b)
 		w.remove(root)
 		w.k.Keep(Want{Root: root, Size: segmentSize, Label: "radio", Min: 2, Max: 3}) // an add that was slower
 		time.Sleep(5 * time.Minute)
-		if _, ok := w.pins[root]; ok || w.has(a, root) {
+		if _, ok := w.entry(root); ok || w.has(a, root) {
 			t.Fatal("still pinned")
 		}
 		// The other side of a partition had pinned it anew.
@@ -179,7 +179,7 @@ func TestUnpinWinsOverAConcurrentPin(t *testing.T) {
 		w.pins[root] = entry
 		w.mu.Unlock()
 		time.Sleep(2 * time.Minute)
-		if _, ok := w.pins[root]; ok {
+		if _, ok := w.entry(root); ok {
 			t.Error("it is pinned again long after")
 		}
 	})
@@ -195,7 +195,7 @@ func TestStrangersInThePinsetAreLeftAlone(t *testing.T) {
 		if s := w.k.Summary(""); s.Strangers != 1 || s.Surveyed.IsZero() {
 			t.Errorf("summary %+v", s)
 		}
-		if _, ok := w.pins[seg(7)]; !ok || w.count.unpins != 0 {
+		if _, ok := w.entry(seg(7)); !ok || w.counted().unpins != 0 {
 			t.Error("it was unpinned")
 		}
 	})

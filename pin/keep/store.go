@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -57,6 +58,27 @@ func flag(on bool, bit uint8) uint8 {
 func prefix() datastore.Key { return datastore.NewKey("/keep/s") }
 
 func keyOf(c cid.Cid) datastore.Key { return datastore.RawKey("/keep/s/" + c.String()) }
+
+// season reads the salt of this keeper, or makes it: the moments at which copies
+// are challenged stay the same when it runs again.
+func (k *Keeper) season(ctx context.Context, random io.Reader) error {
+	key := datastore.NewKey("/keep/salt")
+	b, err := k.o.Store.Get(ctx, key)
+	if err == nil && len(b) == len(k.salt) {
+		copy(k.salt[:], b)
+		return nil
+	}
+	if err != nil && !errors.Is(err, datastore.ErrNotFound) {
+		return err
+	}
+	if _, err := io.ReadFull(random, k.salt[:]); err != nil {
+		return err
+	}
+	if err := k.o.Store.Put(ctx, key, k.salt[:]); err != nil {
+		return err
+	}
+	return k.o.Store.Sync(ctx, key)
+}
 
 // recordOf is the record of a segment. The lock is held.
 func recordOf(s *segment) record {

@@ -76,14 +76,12 @@ func (w *world) Pin(_ context.Context, p Pin) error {
 		return w.pinErr
 	}
 	w.count.pins++
-	old := w.pins[p.Root].Holders
+	old, dropping := w.pins[p.Root].Holders, w.dropping
 	w.pins[p.Root] = p
 	w.mu.Unlock()
-	if w.dropping != nil {
-		for _, h := range old {
-			if !slices.Contains(p.Holders, h) {
-				w.dropping(h, p.Root)
-			}
+	for _, h := range old {
+		if dropping != nil && !slices.Contains(p.Holders, h) {
+			dropping(h, p.Root)
 		}
 	}
 	w.follow(p.Root)
@@ -163,12 +161,10 @@ func (w *world) Order(_ context.Context, to peer.ID, verb control.Verb, root cid
 	if !up {
 		m.queue = append(slices.DeleteFunc(m.queue, func(q control.Order) bool { return q.Root == root }), o)
 	}
-	if verb == control.Drop {
-		w.count.drops++
-	}
+	dropping := w.dropping
 	w.mu.Unlock()
-	if verb == control.Drop && w.dropping != nil {
-		w.dropping(to, root)
+	if verb == control.Drop && dropping != nil {
+		dropping(to, root)
 	}
 	if up {
 		w.obey(m, o)

@@ -42,7 +42,7 @@ type world struct {
 	broken map[cid.Cid]error // own copies
 	pinErr error
 	ordErr error
-	count  struct{ pins, unpins, orders, audits, challenges, recovers, mends, drops int }
+	count  counts
 	asked  map[cid.Cid]map[peer.ID][]control.Verb
 	// dropping is called, without the lock, before a peer is made to give up a
 	// copy of a segment that is wanted.
@@ -55,6 +55,9 @@ type world struct {
 	bad    map[peer.ID]int
 	served map[cid.Cid]remote.Copy
 }
+
+// counts is what the keeper asked for so far.
+type counts struct{ pins, unpins, orders, audits, challenges, recovers, mends int }
 
 // machine is a peer.
 type machine struct {
@@ -102,6 +105,33 @@ func seg(n int) cid.Cid {
 }
 
 const segmentSize = 160 << 10
+
+// set changes the world under its lock.
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) counted() counts {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count
+}
+
+// seen counts the outcomes of challenges to a machine.
+func (w *world) seen(m *machine, o audit.Outcome) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return m.seen[o]
+}
+
+func (w *world) entry(root cid.Cid) (Pin, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.pins[root]
+	return p, ok
+}
 
 // join adds a peer that is up.
 func (w *world) join(n int, role member.Role, site string) *machine {
