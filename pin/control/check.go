@@ -22,6 +22,7 @@ const (
 	maxReason  = 200     // bytes
 	maxAppeal  = 1000    // bytes
 	maxVersion = 64      // bytes
+	maxWord    = 32      // bytes of a standing or of the outcome of an audit
 	maxLabel   = 64      // bytes
 	maxRealm   = 256     // bytes
 	maxAddrs   = 16      // of a report
@@ -196,6 +197,34 @@ func (r Report) fit() Report {
 		r.Paused = time.Time{}
 	}
 	return r
+}
+
+func (r Regard) check() error {
+	for _, err := range []error{
+		text("standing", r.Standing, maxWord), text("outcome of an audit", r.Audit, maxWord), text("reason", r.Reason, maxReason),
+		checkTime("time of a standing", r.Since), checkTime("time of an audit", r.Audited),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fit makes a regard one that a peer takes, and that equals itself when it
+// comes back.
+func (r Regard) fit() Regard {
+	r.Standing, r.Audit, r.Reason = plain(r.Standing, maxWord), plain(r.Audit, maxWord), plain(r.Reason, maxReason)
+	r.Since, r.Audited = second(r.Since), second(r.Audited)
+	return r
+}
+
+// second is t as precise as the line, or zero if the line cannot carry it.
+func second(t time.Time) time.Time {
+	if t.IsZero() || checkTime("", t) != nil {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Second)
 }
 
 func natural(n int64) int64 { return max(0, min(n, maxBytes)) }

@@ -118,6 +118,7 @@ type Status struct {
 	Waiting  int       // orders that are not carried out
 	Unsent   int       // receipts that the origin has not recorded
 	CaughtUp bool
+	Regard   Regard // the newest that the origin told since the start
 }
 
 // NewClient reads what the store has of orders and receipts.
@@ -224,6 +225,7 @@ func (c *Client) Status() Status {
 	return Status{
 		Origin: c.o.Origin.ID, Up: c.line.up, Since: c.line.since, Heard: c.line.heard,
 		Waiting: len(c.work.tasks), Unsent: len(c.outbox.keys), CaughtUp: !c.behind,
+		Regard: c.line.regard,
 	}
 }
 

@@ -101,6 +101,16 @@ type Report struct {
 	Version  string            `cbor:"10,keyasint,omitempty"`
 }
 
+// A Regard is what an origin thinks of a peer. The peer is told, so that whoever
+// runs it can see; nothing depends on it.
+type Regard struct {
+	Standing string    `cbor:"1,keyasint"`           // in one word; "": none was told
+	Since    time.Time `cbor:"2,keyasint,omitempty"` // when it got that standing
+	Reason   string    `cbor:"3,keyasint,omitempty"` // why, in words
+	Audit    string    `cbor:"4,keyasint,omitempty"` // outcome of the last audit; "": there was none
+	Audited  time.Time `cbor:"5,keyasint,omitempty"` // the last audit that reached the peer
+}
+
 // Kinds under which orders and receipts are signed, a list of them at a time:
 // each is followed by a slash and the realm, so that nothing said in one realm
 // counts in another. A receipt for a drop or a purge is signed alone, because it

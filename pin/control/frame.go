@@ -58,6 +58,7 @@ type down struct {
 	Orders  *wire.Envelope `cbor:"3,keyasint,omitempty"` // a list of Order
 	Caught  bool           `cbor:"4,keyasint,omitempty"` // all up to Latest have been sent
 	Acked   uint64         `cbor:"5,keyasint,omitempty"` // receipts dealt with since the line began
+	Regard  *Regard        `cbor:"6,keyasint,omitempty"` // after the welcome, and when it is another
 }
 
 // check refuses what a peer never sends.
@@ -92,8 +93,11 @@ func (f down) check(first bool) error {
 	if (f.Welcome != nil) != first {
 		return fmt.Errorf("%w: a welcome belongs at the beginning, and there alone", ErrInvalid)
 	}
-	if first && (f.Welcome.Latest > maxSeq || f.Roster == nil || f.Orders != nil || f.Caught) {
+	if first && (f.Welcome.Latest > maxSeq || f.Roster == nil || f.Orders != nil || f.Caught || f.Regard != nil) {
 		return fmt.Errorf("%w: not how an origin begins", ErrInvalid)
+	}
+	if f.Regard != nil {
+		return f.Regard.check()
 	}
 	return nil
 }

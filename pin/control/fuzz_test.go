@@ -71,12 +71,19 @@ func FuzzDown(f *testing.F) {
 	for _, d := range []down{
 		{}, {Welcome: &welcome{Epoch: 3, Latest: 4}, Roster: &wire.Envelope{}}, {Caught: true, Acked: 7},
 		{Orders: &wire.Envelope{Payload: list, Signature: make([]byte, 64)}},
+		{Regard: &Regard{Standing: "good", Since: time.Unix(1e9, 0), Reason: "proved 20 answers", Audit: "proved", Audited: time.Unix(2e9, 0)}},
 	} {
 		f.Add(encoded(f, d))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var d down
-		if wire.Unmarshal(b, &d) != nil || d.check(d.Welcome != nil) != nil || d.Orders == nil {
+		if wire.Unmarshal(b, &d) != nil || d.check(d.Welcome != nil) != nil {
+			return
+		}
+		if r := d.Regard; r != nil && !bytes.Equal(encoded(t, r.fit()), encoded(t, *r)) {
+			t.Errorf("fit changes %+v", *r)
+		}
+		if d.Orders == nil {
 			return
 		}
 		var orders []Order

@@ -23,6 +23,7 @@ type line struct {
 	hello  hello
 	wake   chan struct{} // something is to be sent
 	done   chan struct{} // closed when all is over
+	regard Regard        // that the peer was told; talk's alone
 
 	up     bool
 	queue  []Order  // to be sent, by number
@@ -261,7 +262,10 @@ func (s *Server) next(ctx context.Context, l *line) (f down, some bool, err erro
 		}
 		f.Orders = &e
 	}
-	return f, f.Caught || f.Acked != 0 || stale || len(orders) > 0, nil
+	if r := s.o.Regard(l.a.id).fit(); r != l.regard {
+		l.regard, f.Regard = r, &r
+	}
+	return f, f.Caught || f.Acked != 0 || f.Regard != nil || stale || len(orders) > 0, nil
 }
 
 // sent reports whether all orders up to latest were sent. The caller holds mu.

@@ -41,6 +41,9 @@ type ServerOptions struct {
 	Key     crypto.PrivKey     // of Host; signs the orders
 	Realm   string
 	Members Members
+	// Regard is what is thought of a peer; nil: nothing is told about that. It
+	// is asked often, from many goroutines, and answers at once.
+	Regard func(p peer.ID) Regard
 
 	// OnLine tells that a line with a peer is up, or not any more.
 	OnLine func(p peer.ID, up bool)
@@ -57,6 +60,9 @@ type ServerOptions struct {
 }
 
 func (o *ServerOptions) fill() {
+	if o.Regard == nil {
+		o.Regard = func(peer.ID) Regard { return Regard{} }
+	}
 	if o.OnLine == nil {
 		o.OnLine = func(peer.ID, bool) {}
 	}

@@ -26,6 +26,7 @@ type uplink struct {
 	said   uint64        // of which the origin knows
 	latest uint64        // the newest order when the line began
 	caught bool          // the orders up to latest are here
+	regard Regard        // what the origin thinks of this peer; it outlives the line
 }
 
 // stir makes the line look what there is to send. The caller holds mu.
@@ -166,6 +167,9 @@ func (c *Client) listen(ctx context.Context, st network.Stream, from *bufio.Read
 		}
 		c.mu.Lock()
 		c.line.heard = c.o.Now()
+		if f.Regard != nil {
+			c.line.regard = f.Regard.fit()
+		}
 		c.mu.Unlock()
 		if f.Acked > 0 {
 			if err := c.acknowledged(ctx, f.Acked); err != nil {
