@@ -250,13 +250,17 @@ func (h *Host) reconcile(ctx context.Context) error {
 	return nil
 }
 
+// holds is how many segments a host fetches at once: most of a small one is
+// waiting, for the origin and for the disk.
+const holds = 16
+
 // openLine makes the line to the origin; it is not dialled yet.
 func (h *Host) openLine(ctx context.Context) (err error) {
 	self := h.node.Host()
 	h.line, err = control.NewClient(ctx, control.ClientOptions{
 		Host: self, Origin: h.o.Book.Origin(), Store: h.node.Store(), Key: self.Peerstore().PrivKey(self.ID()),
 		Realm: h.member.Realm, Handler: h.desk, Roster: h.o.Book.Accept, Report: h.report,
-		Heartbeat: h.o.Timing.Heartbeat, Backoff: h.o.Timing.Backoff, Retry: h.o.Timing.Retry,
+		Holds: holds, Heartbeat: h.o.Timing.Heartbeat, Backoff: h.o.Timing.Backoff, Retry: h.o.Timing.Retry,
 		Now: h.o.Now, Log: h.o.Log,
 	})
 	if err == nil {

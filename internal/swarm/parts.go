@@ -38,11 +38,7 @@ func (h holder) Space(context.Context) (used, free int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	free = st.Free
-	if st.Max > 0 {
-		free = max(0, min(free, st.Max-st.Used))
-	}
-	return st.Used, free, nil
+	return st.Used, st.Room(), nil
 }
 
 // Pins implements pin.Inventory.
@@ -110,9 +106,14 @@ type standings struct{ s *Swarm }
 
 // Record implements keep.Standings.
 func (t standings) Record(p peer.ID, o audit.Outcome, at time.Time) audit.Standing {
-	standing, err := t.s.standings.Record(context.Background(), p, at, o)
+	return t.RecordAll(p, at, o)
+}
+
+// RecordAll records what a batch of challenges showed, with one write.
+func (t standings) RecordAll(p peer.ID, at time.Time, outcomes ...audit.Outcome) audit.Standing {
+	standing, err := t.s.standings.Record(context.Background(), p, at, outcomes...)
 	if err != nil {
-		t.s.o.Log.Error("record the outcome of an audit", "peer", p.String(), "err", err)
+		t.s.o.Log.Error("record the outcomes of an audit", "peer", p.String(), "err", err)
 	}
 	return standing
 }
@@ -131,7 +132,13 @@ type orders struct{ s *Swarm }
 
 // Order implements keep.Orders.
 func (o orders) Order(ctx context.Context, to peer.ID, verb control.Verb, root cid.Cid, size int64, label string) error {
-	return o.s.lines.Order(ctx, to, control.Instruction{Verb: verb, Root: root, Size: size, Label: label})
+	return o.OrderMany(ctx, to, control.Instruction{Verb: verb, Root: root, Size: size, Label: label})
+}
+
+// OrderMany gives many orders with one write. control.ErrPurged is about some
+// of them; the others were given, and giving one again changes nothing.
+func (o orders) OrderMany(ctx context.Context, to peer.ID, ins ...control.Instruction) error {
+	return o.s.lines.Order(ctx, to, ins...)
 }
 
 // pinset is the cluster as the keeper sees it, which may not be there yet.
