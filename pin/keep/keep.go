@@ -18,8 +18,9 @@
 //     peers than Max.
 //
 // A copy that is one too many, or on a peer that leaves, is dropped when Min
-// copies are proved without it, and not before. What was removed from the
-// catalogue is unpinned and purged, however often it comes back.
+// copies are proved without it, and so are those of all who can take its place;
+// not before. What was removed from the catalogue is unpinned and purged,
+// however often it comes back.
 //
 // It does not know how blocks move, how pins are agreed on, what is asked in an
 // audit, or what a segment contains.

@@ -132,11 +132,9 @@ func TestLeavingReplicaWaitsForOthers(t *testing.T) {
 	story(t, func(w *world) {
 		m := w.join(1, member.Replica, "")
 		w.start()
-		root := w.add(1, community(1))
+		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 2, 2, 1 })
 		time.Sleep(time.Minute)
-		r := w.reportOf(m)
-		r.Leaving = true
-		w.k.Report(m.ID, r)
+		w.goes(m)
 		time.Sleep(time.Hour)
 		if !w.has(m, root) {
 			t.Fatal("the only copy was dropped")
@@ -150,6 +148,64 @@ func TestLeavingReplicaWaitsForOthers(t *testing.T) {
 			t.Error("it holds its copy though another does")
 		}
 		w.sound(root)
+	})
+}
+
+// Community copies are more than is needed: the only replica may go.
+func TestOnlyReplicaMayLeave(t *testing.T) {
+	for how, do := range map[string]func(*world, *machine){
+		"leave": (*world).goes,
+		"drain": (*world).drain,
+		"carry other stations": func(w *world, m *machine) {
+			m.Contract.Label = []string{"other"}
+			w.k.Report(m.ID, w.reportOf(m))
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			story(t, func(w *world) {
+				m := w.join(1, member.Replica, "")
+				w.start()
+				root := w.add(1, community(1))
+				time.Sleep(time.Minute)
+				if !w.has(m, root) {
+					t.Fatal("the replica took nothing")
+				}
+				do(w, m)
+				time.Sleep(time.Minute)
+				if w.has(m, root) {
+					t.Error("it still holds its copy")
+				}
+				if h, _ := w.k.Health(root); h.Level != Durable || h.Reason == "" {
+					t.Errorf("%+v", h)
+				}
+				w.join(2, member.Replica, "")
+				time.Sleep(time.Minute)
+				w.sound(root)
+			})
+		})
+	}
+}
+
+// Who can take the share of one that leaves does so first, also where there
+// are too few of them.
+func TestLeavingReplicaWaitsForWhoeverCanTakeOver(t *testing.T) {
+	story(t, func(w *world) {
+		first, second := w.join(1, member.Replica, ""), w.join(2, member.Replica, "")
+		w.start()
+		root := w.add(1, community(3))
+		time.Sleep(time.Minute)
+		third := w.away(3, member.Replica, "")
+		third.delay = 3 * time.Minute
+		w.arrive(third)
+		w.goes(first)
+		time.Sleep(2 * time.Minute)
+		if !w.has(first, root) || !w.has(second, root) || w.has(third, root) {
+			t.Errorf("two minutes later %v, %v and %v hold it", w.has(first, root), w.has(second, root), w.has(third, root))
+		}
+		time.Sleep(5 * time.Minute)
+		if w.has(first, root) || !w.has(second, root) || !w.has(third, root) {
+			t.Errorf("in the end %v, %v and %v hold it", w.has(first, root), w.has(second, root), w.has(third, root))
+		}
 	})
 }
 

@@ -85,7 +85,9 @@ func (k *Keeper) askAgain(s *segment, n int, now int64) int {
 }
 
 // trimReplicas drops the copies of replicas that are not among the best, once
-// those are proved. Who is paused keeps what it has, so that it can prove
+// those are proved and there are as many as are wanted. Where there are fewer,
+// since nobody else can take the segment, a replica that leaves, or whose contract is
+// for others now, is not made to wait for more than Min. Who is paused keeps what it has, so that it can prove
 // itself.
 func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 	among := func(id peer.ID) bool { return isAmong(best, id) }
@@ -97,7 +99,7 @@ func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 			}
 		}
 	}
-	if sure < int(s.community) {
+	if sure < len(best) {
 		return
 	}
 	for i := range s.slots {
@@ -105,7 +107,7 @@ func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 		if x.h.role != member.Replica || !x.active() || among(x.h.id) || x.h.shunned() {
 			continue
 		}
-		if k.spare(s, x, now) {
+		if (sure >= int(s.community) || !k.fits(s, x.h)) && k.spare(s, x, now) {
 			s.move(x, former, now)
 			x.told, x.leave, x.reason = false, false, ""
 		}

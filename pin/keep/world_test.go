@@ -278,6 +278,13 @@ func (w *world) expel(m *machine) {
 	w.k.Members()
 }
 
+// goes has a peer say that it leaves.
+func (w *world) goes(m *machine) {
+	r := w.reportOf(m)
+	r.Leaving = true
+	w.k.Report(m.ID, r)
+}
+
 func (w *world) drain(m *machine) {
 	w.mu.Lock()
 	for i := range w.roster {
