@@ -33,7 +33,13 @@ type peerNode struct {
 // startFleet starts an origin whose node others can join.
 func startFleet(t *testing.T) *fleet {
 	t.Helper()
-	return &fleet{radio: startRadio(t), peers: map[string]*peerNode{}}
+	s := &fleet{radio: startRadio(t), peers: map[string]*peerNode{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the origin's log:\n%s", s.node.log.warnings())
+		}
+	})
+	return s
 }
 
 // join makes a peer of a role on a site of its own, and starts it.
@@ -46,6 +52,17 @@ func (s *fleet) join(role, name string, flags ...string) *peerNode {
 	p.start()
 	s.t.Cleanup(p.stop)
 	return p
+}
+
+// warnings are the lines of a log that tell of trouble.
+func (b *logBuffer) warnings() string {
+	var found []string
+	for line := range strings.Lines(b.String()) {
+		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") || strings.Contains(line, "status=5") {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "")
 }
 
 // storages joins n storage nodes, one on each site.

@@ -15,10 +15,11 @@ needs=(
   chromium:chromium
   curl:curl
   ffmpeg:ffmpeg
+  ip:iproute2
   mpv:mpv
   strace:strace
 )
-test_timeout=20m
+test_timeout=40m
 fuzz_time=${FUZZTIME:-2000x} # a count: at the end of a time go test may fail without a finding
 
 need() {
