@@ -46,6 +46,13 @@ func quickPlan() plan {
 }
 
 func main() {
+	log.SetFlags(log.Ltime)
+	if len(os.Args) > 1 && os.Args[1] == "swarm" {
+		if err := swarmMain(os.Args[2:]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	quick := flag.Bool("quick", false, "try everything once, in small")
 	rounds := flag.Int("rounds", 0, "rounds (default: 5, quick: 1)")
 	only := flag.String("only", "", "comma-separated phases: serve, tls, crowd, add, memory (default: all)")
@@ -58,7 +65,6 @@ func main() {
 	if *rounds > 0 {
 		p.Rounds = *rounds
 	}
-	log.SetFlags(log.Ltime)
 	if err := run(p, *only, *report); err != nil {
 		log.Fatal(err)
 	}
