@@ -91,10 +91,6 @@ func (a *app) replicaStatus() *cobra.Command {
 }
 
 func (a *app) printHost(s local.Status) {
-	audited := "not since the start"
-	if s.Audited != nil {
-		audited = fmt.Sprintf("%s, %d challenges answered since the start", when(*s.Audited), s.Audits)
-	}
 	fields := [][2]string{
 		{"peer ID", s.PeerID}, {"is", s.Role + " " + s.Name}, {"site", s.Site}, {"realm", s.Realm},
 		{"serves", servesText(s)}, {"http", s.HTTP},
@@ -106,13 +102,14 @@ func (a *app) printHost(s local.Status) {
 		}
 		fields = append(fields, [2]string{"line", line + ", to " + o.Peer})
 	}
+	fields = append(fields, [2]string{"standing", standingText(s.Standing)}, [2]string{"last audit", auditText(s)})
 	disk := size(s.Used) + " taken, " + size(max(0, s.Free)) + " free"
 	if s.Free < 0 {
 		disk = fmt.Sprintf("%s taken, %s more than is offered: the origin was asked to move it", size(s.Used), size(-s.Free))
 	}
 	fields = append(fields, [][2]string{
 		{"held", strconv.FormatInt(s.Held, 10) + " segments"}, {"disk", disk}, {"served", size(s.Served)},
-		{"waiting", waitingText(s)}, {"last audit", audited}, {"last check", scrubText(s)},
+		{"waiting", waitingText(s)}, {"last check", scrubText(s)},
 		{"leaving", yes(s.Leaving)}, {"appeal", s.Appeal},
 	}...)
 	a.printFields(append(fields, contractFields(s.Contract)...)...)
@@ -129,6 +126,36 @@ func servesText(s local.Status) string {
 		return "no: it has not heard yet from the origin what was removed while it was away"
 	}
 	return "yes"
+}
+
+// standingText is what the origin thinks of a host, and why.
+func standingText(st *local.Standing) string {
+	if st == nil {
+		return "not told by the origin since the start"
+	}
+	text := st.Is
+	if st.Since != nil {
+		text += " since " + when(*st.Since)
+	}
+	if st.Reason != "" {
+		text += ": " + st.Reason
+	}
+	return text
+}
+
+// auditText is the last audit, as the origin judged it and as it was seen here.
+func auditText(s local.Status) string {
+	var parts []string
+	if st := s.Standing; st != nil && st.Audit != "" {
+		parts = append(parts, st.Audit)
+		if st.Audited != nil {
+			parts[0] += ", " + when(*st.Audited)
+		}
+	}
+	if s.Audited != nil {
+		parts = append(parts, fmt.Sprintf("%d challenges answered since the start, the last %s", s.Audits, when(*s.Audited)))
+	}
+	return firstOf(strings.Join(parts, "; "), "none yet")
 }
 
 func waitingText(s local.Status) string {
@@ -342,7 +369,7 @@ func stalled(s local.Status) string {
 			return "there is no line to the origin now; Ctrl-C ends the waiting, not the leaving"
 		}
 	}
-	return "nobody else has taken them yet: the origin needs another host with room; Ctrl-C ends the waiting, not the leaving"
+	return "the origin cannot do without them, and nobody else holds them yet; Ctrl-C ends the waiting, not the leaving"
 }
 
 func (a *app) replicaLeave() *cobra.Command {
@@ -350,8 +377,9 @@ func (a *app) replicaLeave() *cobra.Command {
 	c := &cobra.Command{
 		Use: "leave", Short: "Ask the origin to give all that this host holds to others", Args: none,
 		Long: `leave announces that this host goes. It takes nothing new, and goes on serving what it has
-until others hold it; then the origin has it dropped. With --drain the command waits for
-that, and the home holds nothing when it ends with 0. --stay takes it back.`,
+until whoever can take over holds it; then the origin has it dropped. It keeps what the
+origin cannot do without. With --drain the command waits for that, and the home holds
+nothing when it ends with 0. --stay takes it back.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if drain && stay {
 				return usageError("give --drain or --stay, not both")

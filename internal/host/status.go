@@ -36,6 +36,9 @@ func (h *Host) Status(context.Context) (local.Status, error) {
 		Held: int64(h.shelf.Len()), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
 		Used: st.Used, Free: st.Room(), Served: h.state.total(h.live.Served()),
 	}
+	if r := line.Regard; r.Standing != "" {
+		s.Standing = &local.Standing{Is: r.Standing, Since: moment(r.Since), Reason: r.Reason, Audit: r.Audit, Audited: moment(r.Audited)}
+	}
 	if st.Max > 0 && st.Used > st.Max {
 		s.Free = st.Max - st.Used
 	}

@@ -178,7 +178,7 @@ func (s *Swarm) makeKeeper(ctx context.Context) (err error) {
 	}
 	h := s.node.Host()
 	s.lines, err = control.NewServer(ctx, control.ServerOptions{
-		Host: h, Store: s.node.Store(), Key: h.Peerstore().PrivKey(h.ID()), Realm: s.o.Realm, Members: members{s.ledger},
+		Host: h, Store: s.node.Store(), Key: h.Peerstore().PrivKey(h.ID()), Realm: s.o.Realm, Members: members{s.ledger}, Regard: s.regard,
 		OnLine: s.keeper.Line, OnReceipt: s.keeper.Receipt, OnReport: s.heard,
 		Now: s.o.Now, Rand: s.o.Rand, Log: s.o.Log,
 	})

@@ -48,7 +48,7 @@ type Status struct {
 	Paused   *time.Time        `json:"paused,omitempty"`
 	Leaving  bool              `json:"leaving"`
 	Appeal   string            `json:"appeal"`
-	Standing string            `json:"standing"` // by the word of the origin; "": not told
+	Standing *Standing         `json:"standing,omitempty"` // by the word of the origin; nil: not told since the start
 	Contract contract.Contract `json:"contract"`
 	Held     int64             `json:"held"`    // segments
 	Working  int64             `json:"working"` // orders being carried out
@@ -60,6 +60,15 @@ type Status struct {
 	Audits   int64             `json:"audits"`  // challenges answered since the start
 	Audited  *time.Time        `json:"audited,omitempty"`
 	Scrub    *scrub.Result     `json:"scrub,omitempty"` // the last pass that ended
+}
+
+// A Standing is what the origin thinks of the host.
+type Standing struct {
+	Is      string     `json:"is"` // new, good, warned, paused or dropped
+	Since   *time.Time `json:"since,omitempty"`
+	Reason  string     `json:"reason"`            // in words
+	Audit   string     `json:"audit"`             // outcome of its last audit: proved, wrong, missing, late, offline; "": none
+	Audited *time.Time `json:"audited,omitempty"` // the last that reached the host
 }
 
 // A Line is the connection to one origin.
