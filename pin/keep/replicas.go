@@ -86,9 +86,9 @@ func (k *Keeper) askAgain(s *segment, n int, now int64) int {
 
 // trimReplicas drops the copies of replicas that are not among the best, once
 // those are proved and there are as many as are wanted. Where there are fewer,
-// since nobody else can take the segment, a replica that leaves, or whose contract is
-// for others now, is not made to wait for more than Min. Who is paused keeps what it has, so that it can prove
-// itself.
+// since nobody else can take the segment, a replica that leaves, or whose
+// contract is for others now, is not made to wait for more than Min. Who is
+// paused keeps what it has, so that it can prove itself.
 func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 	among := func(id peer.ID) bool { return isAmong(best, id) }
 	sure := 0
