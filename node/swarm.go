@@ -99,9 +99,9 @@ func (o Options) swarm() ([]libp2p.Option, error) {
 	return opts, nil
 }
 
-// hostOption makes Kubo's host with our gater around Kubo's own, and with
-// uploads throttled. libp2p refuses a second ConnectionGater, so the gater is
-// exchanged in the finished configuration.
+// hostOption makes Kubo's host with our gater around Kubo's own, with what peers
+// send bounded and uploads throttled. libp2p refuses a second ConnectionGater,
+// so the gater is exchanged in the finished configuration.
 func hostOption(ctx context.Context, o Options, more []libp2p.Option) kubolibp2p.HostOption {
 	return func(id peer.ID, ps peerstore.Peerstore, opts ...libp2p.Option) (host.Host, error) {
 		opts = append(opts, more...)
@@ -118,10 +118,14 @@ func hostOption(ctx context.Context, o Options, more []libp2p.Option) kubolibp2p
 			})
 		}
 		h, err := kubolibp2p.DefaultHostOption(id, ps, opts...)
-		if err != nil || o.Upload == nil {
-			return h, err
+		if err != nil {
+			return nil, err
 		}
-		return newThrottledHost(ctx, h, o.Upload), nil
+		h = newInboxHost(ctx, h)
+		if o.Upload != nil {
+			h = newThrottledHost(ctx, h, o.Upload)
+		}
+		return h, nil
 	}
 }
 
