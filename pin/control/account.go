@@ -29,14 +29,20 @@ const (
 	stray       = 8
 	shakes      = 4  // lines of a peer that are not up yet
 	hellosBurst = 30 // lines that a peer may open at once; one per second after that
+
+	// Reports cost the whole swarm something: what they say of a peer is told to
+	// others. A peer may send so many at once, and then so many per heartbeat.
+	reportsBurst = 20
+	reportsBeat  = 4
 )
 
 // An account is what the server knows of one peer.
 type account struct {
-	id     peer.ID
-	epoch  uint64        // of this counting of its orders
-	tokens *rate.Limiter // for what it sends
-	hellos *rate.Limiter // for the lines it opens
+	id      peer.ID
+	epoch   uint64        // of this counting of its orders
+	tokens  *rate.Limiter // for what it sends
+	hellos  *rate.Limiter // for the lines it opens
+	reports *rate.Limiter
 
 	// tx is held while something stored about the peer changes. It guards what
 	// follows and is taken before mu.
@@ -61,11 +67,12 @@ type record struct {
 	Report   Report    `cbor:"3,keyasint"`
 }
 
-func newAccount(p peer.ID, epoch uint64) *account {
+func newAccount(p peer.ID, epoch uint64, beat time.Duration) *account {
 	return &account{
 		id: p, epoch: epoch, next: 1, kept: -1,
-		tokens: rate.NewLimiter(tokens, tokensBurst),
-		hellos: rate.NewLimiter(1, hellosBurst),
+		tokens:  rate.NewLimiter(tokens, tokensBurst),
+		hellos:  rate.NewLimiter(1, hellosBurst),
+		reports: rate.NewLimiter(rate.Every(beat/reportsBeat), reportsBurst),
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	maxUp     = 512 << 10 // bytes of a frame from a peer
 	maxDown   = 16 << 20  // bytes of a frame from an origin: it may carry the roster
 	maxSeq    = 1 << 62   // no counter comes near
+	maxLast   = 1 << 61   // of a hello: whatever a peer says, numbers for orders are left
 	slowest   = 32 << 10  // bytes per second that a line must carry
 	beats     = 3         // silent heartbeats until a line is taken as broken
 	heartbeat = 15 * time.Second
@@ -82,7 +83,7 @@ func (f up) check(first bool) error {
 }
 
 func (h hello) check() error {
-	if h.Last > maxSeq || h.Realm == "" {
+	if h.Last > maxLast || h.Realm == "" {
 		return fmt.Errorf("%w: hello after order %d", ErrInvalid, h.Last)
 	}
 	return text("realm", h.Realm, maxRealm)

@@ -138,7 +138,7 @@ func TestHostileBeginnings(t *testing.T) {
 		"a long realm":    up{Hello: &hello{Realm: long}},
 		"no hello":        up{Got: 1},
 		"more than hello": up{Hello: &hello{Realm: testRealm}, Report: &Report{}},
-		"beyond counting": up{Hello: &hello{Realm: testRealm, Last: maxSeq + 1}},
+		"beyond counting": up{Hello: &hello{Realm: testRealm, Last: maxLast + 1}},
 		"not a frame":     []string{"hello"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,6 +291,60 @@ func TestReportsAreBounded(t *testing.T) {
 			t.Error("a report was taken")
 		}
 	})
+}
+
+// A peer that says it has orders that nobody gave is given those that wait all
+// the same, and they are seen to wait.
+func TestOrdersAreLeftWhateverAPeerSays(t *testing.T) {
+	o, h := newOrigin(t), newHost(t)
+	o.members.set(h.ID(), member.Replica)
+	o.order(t, h.ID(), ins(Purge, 0, 1)...)
+	for range 3 {
+		r := speak(t, h, o)
+		r.send(up{Hello: &hello{Realm: testRealm, Last: maxLast}})
+		if list := r.orders(); len(list) != 1 || list[0].Verb != Purge || list[0].check() != nil {
+			t.Errorf("orders %+v", list)
+		}
+		if w := o.waiting(t, h.ID()); len(w) != 1 {
+			t.Errorf("waiting: %+v", w)
+		}
+		_ = r.s.Reset()
+	}
+}
+
+// A peer that says something else of itself all the time is listened to now and
+// then: others are told what it says.
+func TestFloodOfReports(t *testing.T) {
+	o, h := newOrigin(t, func(so *ServerOptions) { so.Heartbeat = time.Hour }), newHost(t)
+	o.members.set(h.ID(), member.Replica)
+	r := greeted(t, h, o)
+	for i := range 2 * reportsBurst {
+		r.send(up{Report: &Report{Held: int64(i)}})
+	}
+	o.w.until(t, "the first reports", func() bool { return len(o.reports[h.ID()]) >= reportsBurst })
+	o.w.do(func() {
+		if n := len(o.reports[h.ID()]); n > reportsBurst {
+			t.Errorf("%d reports were taken", n)
+		}
+	})
+}
+
+// A roster is sent to whom it says something new.
+func TestTheSameRosterIsNotSentAgain(t *testing.T) {
+	o, h := newOrigin(t), newHost(t)
+	o.members.set(h.ID(), member.Replica)
+	r := greeted(t, h, o)
+	o.PushRoster()
+	o.order(t, h.ID(), ins(Hold, 0, 1)...)
+	for f := r.read(); f.Orders == nil; f = r.read() {
+		if f.Roster != nil {
+			t.Error("the same roster was sent")
+		}
+	}
+	o.members.set(newHost(t).ID(), member.Guest)
+	o.PushRoster()
+	for f := r.read(); f.Roster == nil; f = r.read() {
+	}
 }
 
 // inUse is what is in use after a collection.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type line struct {
 	wake   chan struct{} // something is to be sent
 	done   chan struct{} // closed when all is over
 	regard Regard        // that the peer was told; talk's alone
+	roster []byte        // signature of the roster that it was sent; likewise
 
 	up     bool
 	queue  []Order  // to be sent, by number
@@ -32,7 +34,7 @@ type line struct {
 	flight []uint64 // the last order of each frame that the peer has not got
 	latest uint64   // the newest order at the beginning
 	caught bool     // the peer was told that it has got that far
-	stale  bool     // the peer's roster is
+	stale  bool     // the peer's roster may be
 	acked  uint64   // receipts dealt with
 	told   uint64   // of which the peer knows
 }
@@ -202,6 +204,7 @@ func (s *Server) greet(ctx context.Context, l *line) error {
 	if err := s.remember(ctx, l.a); err != nil {
 		return err
 	}
+	l.roster = roster.Signature
 	return send(l.stream, down{Welcome: &welcome{l.a.epoch, latest}, Roster: &roster}, beats*s.o.Heartbeat)
 }
 
@@ -253,7 +256,9 @@ func (s *Server) next(ctx context.Context, l *line) (f down, some bool, err erro
 		if err != nil {
 			return down{}, false, fmt.Errorf("roster for peer %s: %w", l.a.id, err)
 		}
-		f.Roster = &roster
+		if !bytes.Equal(roster.Signature, l.roster) {
+			l.roster, f.Roster = roster.Signature, &roster
+		}
 	}
 	if len(orders) > 0 {
 		e, err := wire.Seal(s.o.Key, kind(OrderKind, s.o.Realm), orders)
@@ -265,7 +270,7 @@ func (s *Server) next(ctx context.Context, l *line) (f down, some bool, err erro
 	if r := s.o.Regard(l.a.id).fit(); r != l.regard {
 		l.regard, f.Regard = r, &r
 	}
-	return f, f.Caught || f.Acked != 0 || f.Regard != nil || stale || len(orders) > 0, nil
+	return f, f.Caught || f.Acked != 0 || f.Regard != nil || f.Roster != nil || len(orders) > 0, nil
 }
 
 // sent reports whether all orders up to latest were sent. The caller holds mu.
@@ -333,6 +338,11 @@ func (s *Server) listen(ctx context.Context, l *line, from *bufio.Reader) error 
 		}
 		if !s.gets(l.a.id) {
 			return ErrStranger
+		}
+		if f.Report != nil {
+			if err := l.a.reports.Wait(ctx); err != nil {
+				return err
+			}
 		}
 		l.heard(s.now(), f)
 		if f.Report != nil {

@@ -184,7 +184,7 @@ func (s *Server) account(p peer.ID) (*account, error) {
 	if _, err := io.ReadFull(s.o.Rand, epoch[:]); err != nil {
 		return nil, fmt.Errorf("begin to count orders: %w", err)
 	}
-	a := newAccount(p, binary.BigEndian.Uint64(epoch[:])|1)
+	a := newAccount(p, binary.BigEndian.Uint64(epoch[:])|1, s.o.Heartbeat)
 	s.accounts[p] = a
 	return a, nil
 }
