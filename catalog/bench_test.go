@@ -65,6 +65,16 @@ func BenchmarkSegment(b *testing.B) {
 	}
 }
 
+// BenchmarkSegmentOfBlock is asked for every block that a peer wants.
+func BenchmarkSegmentOfBlock(b *testing.B) {
+	f, all := filled(b, 2000)
+	for i := 0; b.Loop(); i++ {
+		if _, err := f.SegmentOfBlock(b.Context(), all[i%len(all)].Leaves[i%5].Hash()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkHasBlock(b *testing.B) {
 	f, all := filled(b, 2000)
 	for i := 0; b.Loop(); i++ {

@@ -24,24 +24,28 @@ func (c *Catalog) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, e
 	return there, c.failed(err, "look up block %s", mh.B58String())
 }
 
+// ownerQuery is prepared once: it is asked for every block that a peer wants.
+// Live is the least state: what is pending has no multihash and no blocks.
+const ownerQuery = `SELECT id, station, state, multihash, codec, sealed_size FROM segments WHERE multihash = ?
+	UNION ALL SELECT s.id, s.station, s.state, s.multihash, s.codec, s.sealed_size
+		FROM blocks AS b JOIN segments AS s ON s.id = b.segment WHERE b.multihash = ?
+	ORDER BY state LIMIT 1`
+
 // SegmentOfBlock finds the segment that a block belongs to: as its root, a
 // leaf, or a block between them. Of several it finds a live one if there is.
 // Only ID, Station, CID, SealedSize and State are filled in. Of a segment that
 // was removed the root alone is known; musen.ErrNotFound is what the rest and
 // blocks of nobody get.
 func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (musen.Segment, error) {
-	var rows []segmentRow
-	err := c.reads.NewRaw(`SELECT id, station, state, multihash, codec, sealed_size FROM segments WHERE multihash = ?
-		UNION ALL SELECT s.id, s.station, s.state, s.multihash, s.codec, s.sealed_size
-			FROM blocks AS b JOIN segments AS s ON s.id = b.segment WHERE b.multihash = ?
-		ORDER BY state LIMIT 1`, // live is the least: what is pending has no multihash and no blocks
-		[]byte(mh), []byte(mh)).Scan(ctx, &rows)
-	if err == nil && len(rows) == 0 {
+	var r segmentRow
+	err := c.owner.QueryRowContext(ctx, []byte(mh), []byte(mh)).
+		Scan(&r.ID, &r.Station, &r.State, &r.Multihash, &r.Codec, &r.SealedSize)
+	if errors.Is(err, sql.ErrNoRows) {
 		err = musen.ErrNotFound
 	}
 	var s musen.Segment
 	if err == nil {
-		s, err = rows[0].brief()
+		s, err = r.brief()
 	}
 	return s, c.failed(err, "look up block %s", mh.B58String())
 }

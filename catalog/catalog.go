@@ -13,6 +13,7 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type Options struct {
 type Catalog struct {
 	store    store
 	reads    *bun.DB
+	owner    *sql.Stmt // ownerQuery
 	writer   *writer
 	box      box
 	now      func() time.Time
@@ -108,6 +110,10 @@ func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) 
 	if err := c.loadRevocations(ctx); err != nil {
 		return nil, fmt.Errorf("load revocations: %w", err)
 	}
+	var err error
+	if c.owner, err = reads.DB.PrepareContext(ctx, ownerQuery); err != nil {
+		return nil, fmt.Errorf("prepare look-ups: %w", err)
+	}
 	c.writer = startWriter(writes, s)
 	return c, nil
 }
@@ -116,7 +122,7 @@ func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) 
 // afterwards fail.
 func (c *Catalog) Close() error {
 	c.writer.close()
-	if err := c.store.close(); err != nil {
+	if err := errors.Join(c.owner.Close(), c.store.close()); err != nil {
 		return fmt.Errorf("close catalogue: %w", err)
 	}
 	return nil
