@@ -204,8 +204,8 @@ func (c *Cluster) abandon() {
 }
 
 // Pin puts a segment into the pinset, or changes how it is held. Asking again
-// for what is so already changes nothing, and fills up to Max with peers that
-// have come since. It returns ErrFewPeers if fewer than Min peers are alive.
+// for what is so already changes nothing, but peers that have come since are
+// added up to Max. It returns ErrFewPeers if fewer than Min peers are alive.
 //
 // What it changes can be read at once. It is durable, and told to the other
 // peers, with its batch: within Timing.BatchAge, or when Flush returns.

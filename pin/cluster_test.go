@@ -3,7 +3,6 @@ package pin
 import (
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -201,58 +200,6 @@ func TestLateJoinerGetsThePinset(t *testing.T) {
 	await(t, "the pinset at the late one", func() bool { return settled(t, d, append(slices.Clone(ps), late), roots) })
 }
 
-func TestTrustAtRunTime(t *testing.T) {
-	d, ps := trio(t)
-	roots := pin(t, d, ps[0], "trust", 40, Placement{Min: 2, Max: 2})
-	await(t, "all held", func() bool { return settled(t, d, ps, roots) })
-
-	four := newPeer(t, d, "east")
-	four.open(t, append(slices.Clone(ps), four)...)
-	connect(t, append(slices.Clone(ps), four)...)
-	mine := rootN(t, "too early", 0)
-	d.add(four.id, mine)
-	if err := four.cluster.Pin(t.Context(), mine, Placement{Min: 1, Max: 1}); err != nil {
-		t.Fatal(err)
-	}
-	rounds(t, d, ps, 3)
-	if _, ok := ps[0].pinset(t)[mine]; ok {
-		t.Fatal("a peer that is not trusted yet changed the pinset")
-	}
-	for _, p := range ps {
-		if err := p.cluster.Trust(t.Context(), four.id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	all := append(slices.Clone(ps), four)
-	awaitAlive(t, 4, all...)
-	more := pin(t, d, four, "by the fourth", 40, Placement{Min: 2, Max: 2})
-	await(t, "four agree", func() bool { return settled(t, d, all, append(more, append(roots, mine)...)) })
-	if d.count(four.id) == 0 {
-		t.Error("the fourth was given nothing")
-	}
-
-	for _, p := range ps {
-		if err := p.cluster.Distrust(t.Context(), four.id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	await(t, "what the fourth had is with others", func() bool {
-		for _, holders := range ps[0].pinset(t) {
-			if slices.Contains(holders, four.id) || len(holders) == 0 {
-				return false
-			}
-		}
-		return same(t, ps...)
-	})
-	if err := four.cluster.Unpin(t.Context(), roots[0]); err != nil {
-		t.Fatal(err)
-	}
-	rounds(t, d, ps, 3)
-	if _, ok := ps[1].pinset(t)[roots[0]]; !ok {
-		t.Error("a peer that is trusted no longer changed the pinset")
-	}
-}
-
 func TestDeniedIsNeverFetched(t *testing.T) {
 	d, ps := trio(t)
 	bad := rootN(t, "denied", 0)
@@ -260,9 +207,7 @@ func TestDeniedIsNeverFetched(t *testing.T) {
 	ps[1].denied[bad] = true
 	ps[1].mu.Unlock()
 	d.add(ps[0].id, bad)
-	if err := ps[0].cluster.Pin(t.Context(), bad, Placement{Min: 3, Max: 3}); err != nil {
-		t.Fatal(err)
-	}
+	ps[0].pin(t, bad, Placement{Min: 3, Max: 3})
 	await(t, "the others hold it", func() bool { return len(d.holders(bad)) == 2 })
 	rounds(t, d, ps, 3)
 	if err := ps[0].cluster.Recover(t.Context(), bad); err != nil {
@@ -281,9 +226,7 @@ func TestDeniedIsNeverFetched(t *testing.T) {
 func TestFailuresAreToldAndTriedAgain(t *testing.T) {
 	d, ps := trio(t)
 	late := rootN(t, "nobody has it yet", 0)
-	if err := ps[0].cluster.Pin(t.Context(), late, Placement{Min: 3, Max: 3}); err != nil {
-		t.Fatal(err)
-	}
+	ps[0].pin(t, late, Placement{Min: 3, Max: 3})
 	told := func(want error) func() bool {
 		return func() bool {
 			for _, p := range ps {
@@ -383,50 +326,6 @@ func TestChangesOfOneBatchReadBack(t *testing.T) {
 	await(t, "all held", func() bool { return settled(t, d, ps, []cid.Cid{root}) && len(d.holders(root)) == 3 })
 }
 
-func TestOpenRefuses(t *testing.T) {
-	p := newPeer(t, newDepot(), "north")
-	for name, change := range map[string]func(*Options){
-		"nobody trusted":    func(o *Options) { o.Trusted = nil },
-		"everybody trusted": func(o *Options) { o.Trusted = []peer.ID{"*"} },
-		"an empty peer":     func(o *Options) { o.Trusted = []peer.ID{p.id, ""} },
-		"no realm":          func(o *Options) { o.Realm = "" },
-		"no host":           func(o *Options) { o.Host = nil },
-		"no blocks":         func(o *Options) { o.Blocks = nil },
-		"no store":          func(o *Options) { o.Store = nil },
-		"a site of a page":  func(o *Options) { o.Site = strings.Repeat("s", maxValue+1) },
-	} {
-		o := p.options(p)
-		change(&o)
-		c, err := Open(t.Context(), o)
-		if err == nil {
-			_ = c.Close()
-			t.Errorf("%s: opened", name)
-		}
-		if len(o.Trusted) != 1 && !errors.Is(err, ErrTrusted) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	p.open(t, p)
-	for name, pl := range map[string]Placement{
-		"no copies":    {},
-		"more than 32": {Min: 1, Max: 33},
-		"upside down":  {Min: 2, Max: 1},
-		"a title":      {Min: 1, Max: 1, Label: "Blue Train"},
-		"a long label": {Min: 1, Max: 1, Label: strings.Repeat("a", 65)},
-		"negative":     {Min: 1, Max: 1, Size: -1},
-	} {
-		if err := p.cluster.Pin(t.Context(), rootN(t, name, 0), pl); !errors.Is(err, ErrPlacement) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if err := p.cluster.Trust(t.Context(), "*"); !errors.Is(err, ErrTrusted) {
-		t.Errorf("trusted everybody at run time: %v", err)
-	}
-	if err := p.cluster.Pin(t.Context(), cid.Undef, Placement{Min: 1, Max: 1}); !errors.Is(err, ErrPlacement) {
-		t.Errorf("pinned nothing: %v", err)
-	}
-}
-
 func TestOnePeerAlone(t *testing.T) {
 	d, ps := swarm(t, "only")
 	roots := pin(t, d, ps[0], "alone", 20, Placement{Min: 1, Max: 3})
@@ -492,9 +391,7 @@ func rounds(t testing.TB, d *depot, ps []*peerUnder, n int) {
 		root := rootN(t, t.Name()+" round", i)
 		p := ps[i%len(ps)]
 		d.add(p.id, root)
-		if err := p.cluster.Pin(t.Context(), root, Placement{Min: len(ps), Max: len(ps)}); err != nil {
-			t.Fatal(err)
-		}
+		p.pin(t, root, Placement{Min: len(ps), Max: len(ps)})
 		await(t, "agreement", func() bool { return len(d.holders(root)) == len(ps) })
 		if err := p.cluster.Unpin(t.Context(), root); err != nil {
 			t.Fatal(err)

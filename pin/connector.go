@@ -25,8 +25,17 @@ type connector struct {
 
 	ctx  context.Context // ends with Shutdown
 	stop context.CancelFunc
-	mu   sync.Mutex // orders Add and Wait of running
 	wg   sync.WaitGroup
+
+	mu    sync.Mutex // orders Add and Wait of wg, and guards turns
+	turns map[cid.Cid]*turn
+}
+
+// turn is whose it is to change one root. A fetch that was called off may still
+// be about to succeed when the removal comes that called it off.
+type turn struct {
+	sync.Mutex
+	users int
 }
 
 var _ ipfscluster.IPFSConnector = (*connector)(nil)
@@ -35,7 +44,7 @@ func newConnector(o Options) *connector {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &connector{
 		self: o.Host.ID(), blocks: o.Blocks, held: o.Held, denied: o.Denied, log: o.Log,
-		ready: make(chan struct{}), ctx: ctx, stop: cancel,
+		ready: make(chan struct{}), ctx: ctx, stop: cancel, turns: map[cid.Cid]*turn{},
 	}
 	close(c.ready)
 	return c
@@ -55,6 +64,27 @@ func (c *connector) begin(ctx context.Context) (context.Context, func(), error) 
 	return ctx, func() { stop(); cancel(); c.wg.Done() }, nil
 }
 
+// take waits for the turn to change root, and returns what ends it.
+func (c *connector) take(root cid.Cid) func() {
+	c.mu.Lock()
+	t := c.turns[root]
+	if t == nil {
+		t = new(turn)
+		c.turns[root] = t
+	}
+	t.users++
+	c.mu.Unlock()
+	t.Lock()
+	return func() {
+		t.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(c.turns, root)
+		}
+	}
+}
+
 // Pin fetches a segment and tells the owner how that went, unless it was called
 // off.
 func (c *connector) Pin(ctx context.Context, p capi.Pin) error {
@@ -67,6 +97,10 @@ func (c *connector) Pin(ctx context.Context, p capi.Pin) error {
 		return err
 	}
 	defer done()
+	defer c.take(root)()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	held, err := c.blocks.Pinned(ctx, root)
 	if err == nil && !held {
 		_, size := readName(p.Name)
@@ -85,6 +119,7 @@ func (c *connector) Unpin(ctx context.Context, root capi.Cid) error {
 		return err
 	}
 	defer done()
+	defer c.take(root.Cid)()
 	held, err := c.blocks.Pinned(ctx, root.Cid)
 	if err != nil || !held {
 		return err

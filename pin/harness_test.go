@@ -408,12 +408,22 @@ func pin(t testing.TB, d *depot, p *peerUnder, kind string, n int, pl Placement)
 	for i := range n {
 		root := rootN(t, kind, i)
 		d.add(p.id, root)
-		if err := p.cluster.Pin(t.Context(), root, pl); err != nil {
-			t.Fatal(err)
-		}
+		p.pin(t, root, pl)
 		roots = append(roots, root)
 	}
 	return roots
+}
+
+// pin pins one segment. On a slow machine the others may seem lost for a while.
+func (p *peerUnder) pin(t testing.TB, root cid.Cid, pl Placement) {
+	t.Helper()
+	await(t, "enough peers", func() bool {
+		err := p.cluster.Pin(t.Context(), root, pl)
+		if err != nil && !errors.Is(err, ErrFewPeers) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 // size is how many bytes a store has in it, keys included.

@@ -30,7 +30,7 @@ type monitor struct {
 	topic  *pubsub.Topic
 	sub    *pubsub.Subscription
 	alerts chan capi.Alert
-	spoke  chan struct{} // closed when this peer tells its first sign of life
+	spoke  chan struct{} // closed when this peer has told all of itself for the first time
 	once   sync.Once
 	born   time.Time
 
@@ -178,14 +178,26 @@ func (m *monitor) PublishMetric(ctx context.Context, x capi.Metric) error {
 	if err := m.LogMetric(ctx, x); err != nil {
 		return err
 	}
-	if x.Name == metricPing {
+	b, err := encodeMetric(x)
+	if err == nil {
+		err = m.topic.Publish(ctx, b)
+	}
+	m.said()
+	return err
+}
+
+// said notes whether this peer has told all that it always tells. Its room may
+// be nothing to tell of.
+func (m *monitor) said() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := m.last[m.trust.self]
+	if _, ok := own[metricPing]; !ok {
+		return
+	}
+	if _, ok := own[metricSite]; ok {
 		m.once.Do(func() { close(m.spoke) })
 	}
-	b, err := encodeMetric(x)
-	if err != nil {
-		return err
-	}
-	return m.topic.Publish(ctx, b)
 }
 
 // LatestMetrics are those that still count, of trusted peers that are alive: the

@@ -56,9 +56,7 @@ func TestPartitionHeals(t *testing.T) {
 	if err := lone.cluster.Unpin(ctx, both); err != nil {
 		t.Fatal(err)
 	}
-	if err := ps[0].cluster.Pin(ctx, both, Placement{Min: 2, Max: 2}); err != nil {
-		t.Fatal(err)
-	}
+	ps[0].pin(t, both, Placement{Min: 2, Max: 2, Label: "anew"})
 	await(t, "the majority agrees", func() bool { return settled(t, d, ps[:2], many) })
 	await(t, "the minority holds its own", func() bool {
 		for _, root := range few {

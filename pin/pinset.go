@@ -246,16 +246,17 @@ func (s *pinset) LogUnpin(ctx context.Context, p capi.Pin) error {
 func (s *pinset) wait() bool {
 	select {
 	case <-s.ctx.Done():
-		return false
 	case <-s.started:
-		return true
 	}
+	return s.ctx.Err() == nil
 }
 
+// open fails unless the pinset can be used.
 func (s *pinset) open() error {
-	select {
-	case <-s.ctx.Done():
+	if s.ctx.Err() != nil {
 		return ErrClosed
+	}
+	select {
 	case <-s.started:
 		return nil
 	default:
