@@ -419,7 +419,7 @@ func (h *Host) serves(p peer.ID, c cid.Cid) bool {
 
 // pinsetProtocols are those that trusted peers alone speak.
 func pinsetProtocols() []protocol.ID {
-	return []protocol.ID{"/ipfscluster/", "/cluster-crdt/", "/meshsub/", "/floodsub/"}
+	return []protocol.ID{"/ipfscluster/", "/musen/pinset", "/meshsub/", "/floodsub/"}
 }
 
 // caughtUp reports whether the host has carried out what it missed.

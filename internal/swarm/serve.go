@@ -73,5 +73,5 @@ func (l *late) OpenStream(p peer.ID, dir network.Direction) (network.StreamManag
 
 // pinsetProtocols are those that trusted peers alone speak.
 func pinsetProtocols() []protocol.ID {
-	return []protocol.ID{"/ipfscluster/", "/cluster-crdt/", "/meshsub/", "/floodsub/"}
+	return []protocol.ID{"/ipfscluster/", "/musen/pinset", "/meshsub/", "/floodsub/"}
 }
