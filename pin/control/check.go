@@ -170,8 +170,8 @@ func (r Report) check() error {
 }
 
 func checkAddr(a string) error {
-	if len(a) > maxAddr {
-		return fmt.Errorf("%w: address of %d bytes", ErrInvalid, len(a))
+	if err := text("address", a, maxAddr); err != nil {
+		return err
 	}
 	if _, err := multiaddr.NewMultiaddr(a); err != nil {
 		return fmt.Errorf("%w: address: %w", ErrInvalid, err)

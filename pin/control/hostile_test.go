@@ -274,6 +274,7 @@ func TestReportsAreBounded(t *testing.T) {
 		"an appeal of escape": {Appeal: "\x1b[2J"},
 		"many addresses":      {Addrs: make([]string, maxAddrs+1)},
 		"no address":          {Addrs: []string{"nowhere"}},
+		"a host of escape":    {Addrs: []string{"/dns4/\x1b[2J/tcp/1"}},
 		"less than nothing":   {Free: -1},
 		"more than there is":  {Used: maxBytes + 1},
 	} {

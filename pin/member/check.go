@@ -94,6 +94,9 @@ func checkAddr(id peer.ID, s string) (string, error) {
 	if len(s) > maxAddr {
 		return "", fmt.Errorf("%w: address %.80q is longer than %d bytes", ErrInvalid, s, maxAddr)
 	}
+	if strings.ContainsFunc(s, invisible) {
+		return "", fmt.Errorf("%w: address %q has a character that cannot be seen", ErrInvalid, s)
+	}
 	a, err := ma.NewMultiaddr(s)
 	if err != nil {
 		return "", fmt.Errorf("%w: address %q: %w", ErrInvalid, s, err)

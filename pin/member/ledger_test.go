@@ -216,6 +216,8 @@ func TestPeersAreChecked(t *testing.T) {
 		"a long site":                func(p *Peer) { p.Site = strings.Repeat("s", 65) },
 		"a negative disk":            func(p *Peer) { p.Contract.Disk = -1 },
 		"an address that is none":    func(p *Peer) { p.Addrs = []string{"192.0.2.1:4001"} },
+		"a host of escape":           func(p *Peer) { p.Addrs = []string{"/dns4/\x1b[2J/tcp/1"} },
+		"an escape behind the port":  func(p *Peer) { p.Addrs = []string{"/ip4/192.0.2.1/tcp/443/tls/sni/a\nb/ws"} },
 		"an empty address":           func(p *Peer) { p.Addrs = []string{""} },
 		"an address with ID alone":   func(p *Peer) { p.Addrs = []string{"/p2p/" + id.String()} },
 		"a socket on the disk":       func(p *Peer) { p.Addrs = []string{"/unix/tmp/x"} },
