@@ -44,6 +44,16 @@ func (h holder) Space(context.Context) (used, free int64, err error) {
 // Pins implements pin.Inventory.
 func (h holder) Pins(ctx context.Context) iter.Seq2[cid.Cid, error] { return h.Node.Pins(ctx) }
 
+// denied reports whether a segment was removed. Of nearly all that are asked
+// about the cheaper look-up says that they live.
+func (s *Swarm) denied(root cid.Cid) bool {
+	ctx := context.Background()
+	if _, live := s.o.Catalogue.SegmentOf(ctx, root.Hash()); live {
+		return false
+	}
+	return s.o.Catalogue.Gone(ctx, root)
+}
+
 // local is the origin's own copies.
 type local struct{ node *node.Node }
 

@@ -279,7 +279,7 @@ func (s *Swarm) join(ctx context.Context) (*pin.Cluster, error) {
 	return pin.Open(ctx, pin.Options{
 		Host: h, Store: s.node.Store(), Site: s.o.Site, Realm: s.o.Realm, Name: "origin",
 		Trusted: []peer.ID{h.ID()}, Blocks: holder{s.node},
-		Denied: func(root cid.Cid) bool { return s.o.Catalogue.Gone(context.Background(), root) },
+		Denied: s.denied,
 		Timing: s.o.Pinset, Log: s.o.Log,
 	})
 }
