@@ -5,7 +5,7 @@ import (
 	"github.com/multiformats/go-multibase"
 
 	"github.com/musenai/musen"
-	"github.com/musenai/musen/gateway/cidpath"
+	"github.com/musenai/musen/internal/cidpath"
 )
 
 // parseCID reads a CID as cidpath does; any other is musen.ErrNotFound. With

@@ -29,6 +29,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/internal/front"
 	"github.com/musenai/musen/policy"
 )
 
@@ -146,11 +147,11 @@ type Server struct {
 	o        Options
 	engine   *gin.Engine
 	http     *http.Server
-	cert     *certificate // nil: no TLS
+	cert     *front.Certificate // nil: no TLS
 	streams  *slots
-	sealed   *slots       // of strangers, who must not keep listeners out
-	ipfs     http.Handler // boxo's gateway; nil: no /ipfs
-	conns    connections
+	sealed   *slots           // of strangers, who must not keep listeners out
+	ipfs     *front.Trustless // nil: no /ipfs
+	conns    front.Connections
 	draining atomic.Bool
 }
 
@@ -162,16 +163,16 @@ func New(o Options) (*Server, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	l := o.Limits
-	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed), conns: make(connections, l.Connections)}
+	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed), conns: make(front.Connections, l.Connections)}
 	if o.CertFile != "" || o.KeyFile != "" {
-		cert, err := loadCertificate(o.CertFile, o.KeyFile, o.Now)
+		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {
 			return nil, err
 		}
 		s.cert = cert
 	}
 	if o.Blocks != nil && o.Index != nil {
-		h, err := newTrustless(o.Blocks)
+		h, err := front.NewTrustless(o.Blocks, "X-Request-Id")
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -38,10 +37,10 @@ func (s *Server) newHTTP() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
-		ConnState: s.conns.release,
+		ConnState: s.conns.Release,
 	}
 	if s.cert != nil {
-		srv.TLSConfig = s.cert.config()
+		srv.TLSConfig = s.cert.Config()
 	}
 	return srv
 }
@@ -51,7 +50,7 @@ func (s *Server) newHTTP() *http.Server {
 // loopback are closed unless they come from one of the Proxies. When there are
 // as many connections as Limits allow, the next ones wait.
 func (s *Server) Serve(l net.Listener) error {
-	bounded := newBoundedListener(guardedListener{l, s.cert == nil, s.o.Proxies}, s.conns)
+	bounded := s.conns.Bound(guardedListener{l, s.cert == nil, s.o.Proxies})
 	var err error
 	if s.cert != nil {
 		err = s.http.ServeTLS(bounded, "", "")
@@ -83,7 +82,7 @@ func (s *Server) ReloadCertificate() error {
 	if s.cert == nil {
 		return nil
 	}
-	return s.cert.reload()
+	return s.cert.Reload()
 }
 
 // CheckListener refuses an address of the public listener that is reachable
@@ -163,20 +162,4 @@ func (l serverLog) Write(p []byte) (int, error) {
 		l.log.Warn("the public listener cannot accept connections now")
 	}
 	return len(p), nil
-}
-
-// tlsConfig is TLS 1.2 with authenticated encryption only, or newer.
-func tlsConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: get,
-		NextProtos:     []string{"h2", "http/1.1"},
-		// Audio goes out in whole chunks: records of 16 KiB from the first on.
-		DynamicRecordSizingDisabled: true,
-		CipherSuites: []uint16{
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305,
-		},
-	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/musenai/musen/gateway/cidpath"
+	"github.com/musenai/musen/internal/cidpath"
 )
 
 const (

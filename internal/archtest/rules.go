@@ -20,14 +20,16 @@ func roofs() map[string][]string {
 		"internal/media":    {},
 		"internal/audit":    {},
 		"internal/archtest": {},
+		"internal/cidpath":  {},
+		"internal/front":    {},
 		"web":               {},
 		"node":              {"config"},
 		"pin":               {"config"},
 		".":                 {"seal", "policy", "internal/media"},
 		"catalog":           {".", "policy"},
 		"internal/keyring":  {".", "seal", "policy"},
-		"gateway":           {".", "policy", "config", "web"},
-		"internal/host":     {"config", "node", "pin"},
+		"gateway":           {".", "policy", "config", "web", "internal/cidpath", "internal/front"},
+		"internal/host":     {"config", "node", "pin", "internal/cidpath", "internal/front"},
 		"internal/swarm":    {"config", "node", "pin"},
 		"internal/wants":    {".", "catalog", "pin"},
 		"internal/testnet":  {everything},
@@ -46,7 +48,7 @@ type technology struct {
 // outside is which of our packages may import which technology. What is not
 // named may be imported everywhere.
 func outside() []technology {
-	http := []string{"gateway", "node", "pin", "internal/host", "cmd", "internal/testnet", "bench"}
+	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "cmd", "internal/testnet", "bench"}
 	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{
@@ -56,7 +58,7 @@ func outside() []technology {
 		{"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin", []string{"gateway"}},
 		{"net/http", http},
 		{"github.com/ipfs/kubo", []string{"node"}},
-		{"github.com/ipfs/boxo", append([]string{"gateway"}, ipfs...)},
+		{"github.com/ipfs/boxo", append([]string{"gateway", "internal/front"}, ipfs...)},
 		{"github.com/libp2p", ipfs},
 		{"github.com/ipfs-cluster", []string{"pin"}},
 		{"github.com/uptrace/bun", sql},

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multibase"
-	"github.com/multiformats/go-multihash"
+
+	"github.com/musenai/musen/internal/cidpath"
 )
 
 // A refusal is an answer other than what was asked for. Code is stable.
@@ -108,7 +107,7 @@ func route(r *http.Request) (cid.Cid, error) {
 	if !ok {
 		return cid.Undef, notFound()
 	}
-	id, ok := parseCID(spelled)
+	id, ok := cidpath.Parse(spelled)
 	switch {
 	case !ok:
 		return cid.Undef, notFound()
@@ -116,36 +115,6 @@ func route(r *http.Request) (cid.Cid, error) {
 		return cid.Undef, refusal{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "This can only be read."}
 	}
 	return id, nil
-}
-
-// parseCID reads a CID in one of its spellings: CIDv0, or CIDv1 in base16,
-// base32 or base36 of either case, base58btc or base64url, with the codec raw
-// or dag-pb. Its hash is sha2-256, and the spelling is the one that the CID
-// itself has in that base.
-func parseCID(s string) (cid.Cid, bool) {
-	const longest = 128 // base16 of a CIDv1 with a SHA-256 has 73
-	if len(s) > longest {
-		return cid.Undef, false
-	}
-	c, err := cid.Decode(s)
-	if err != nil {
-		return cid.Undef, false
-	}
-	p := c.Prefix()
-	if p.MhType != multihash.SHA2_256 || p.MhLength != 32 || p.Codec != cid.Raw && p.Codec != cid.DagProtobuf {
-		return cid.Undef, false
-	}
-	if c.Version() == 0 {
-		return c, c.String() == s
-	}
-	base := multibase.Encoding(s[0])
-	switch base {
-	case multibase.Base16, multibase.Base16Upper, multibase.Base32, multibase.Base32Upper,
-		multibase.Base36, multibase.Base36Upper, multibase.Base58BTC, multibase.Base64url:
-		again, err := c.StringOfBase(base)
-		return c, err == nil && again == s
-	}
-	return cid.Undef, false
 }
 
 // size is the length of a block on this disk. The empty folder, which every
@@ -159,37 +128,6 @@ func (s *Server) size(r *http.Request, id cid.Cid) (int, error) {
 		return 0, fmt.Errorf("%w: stat block %s: %w", notFound(), id, err)
 	}
 	return n, nil
-}
-
-// inner is what boxo gets to see of a request: the CID, the format and the
-// conditions. Nothing else that a stranger sends reaches it. A range is made
-// plain; of several ranges none is sent, but the whole.
-func inner(r *http.Request, id cid.Cid, size int) (*http.Request, error) {
-	asked := r.URL.Query()
-	query := make(url.Values)
-	for _, name := range []string{"format", "dag-scope", "entity-bytes", "car-version", "car-order", "car-dups"} {
-		if v, ok := asked[name]; ok {
-			query[name] = v[:1]
-		}
-	}
-	out := r.Clone(r.Context())
-	out.URL = &url.URL{Path: "/ipfs/" + id.String(), RawQuery: query.Encode()}
-	out.RequestURI = out.URL.RequestURI()
-	out.Host = ""
-	out.Header = make(http.Header)
-	for _, name := range []string{"Accept", "If-None-Match", "If-Match", "If-Range"} {
-		if v := r.Header[name]; len(v) > 0 {
-			out.Header[name] = v
-		}
-	}
-	off, n, ok := parseRange(r.Header.Get("Range"), int64(size))
-	if ok && n == 0 {
-		return nil, refusal{status: http.StatusRequestedRangeNotSatisfiable, code: "range_not_satisfiable", detail: "No byte of the range that was asked for exists."}
-	}
-	if ok && r.Method == http.MethodGet {
-		out.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
-	}
-	return out, nil
 }
 
 // parseRange reads a Range header of one range within size bytes; n 0 says that

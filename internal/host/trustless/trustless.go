@@ -22,9 +22,9 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
-	boxo "github.com/ipfs/boxo/gateway"
 	"github.com/ipfs/go-cid"
-	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/musenai/musen/internal/front"
 )
 
 // Terms are what may be served, and when.
@@ -89,11 +89,11 @@ func (l Limits) withDefaults() Limits {
 // A Server answers on a listener.
 type Server struct {
 	o     Options
-	ipfs  http.Handler // boxo's gateway
+	ipfs  *front.Trustless
 	http  *http.Server
-	cert  *certificate  // nil: no TLS
-	slots chan struct{} // one element for each answer under way
-	conns connections
+	cert  *front.Certificate // nil: no TLS
+	slots chan struct{}      // one element for each answer under way
+	conns front.Connections
 }
 
 // New makes a Server. It reads the certificate, if one is named, and listens
@@ -103,23 +103,19 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("make the HTTP listener: an option is missing")
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{o: o, slots: make(chan struct{}, o.Limits.Answers), conns: make(connections, o.Limits.Connections)}
+	s := &Server{o: o, slots: make(chan struct{}, o.Limits.Answers), conns: make(front.Connections, o.Limits.Connections)}
 	if o.CertFile != "" || o.KeyFile != "" {
-		cert, err := loadCertificate(o.CertFile, o.KeyFile, o.Now)
+		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {
 			return nil, err
 		}
 		s.cert = cert
 	}
-	backend, err := boxo.NewBlocksBackend(o.Blocks)
+	ipfs, err := front.NewTrustless(o.Blocks)
 	if err != nil {
-		return nil, fmt.Errorf("make the HTTP listener: %w", err)
+		return nil, err
 	}
-	s.ipfs = boxo.NewHandler(boxo.Config{
-		NoDNSLink:         true,
-		DisableHTMLErrors: true,
-		MetricsRegistry:   prometheus.NewRegistry(),
-	}, backend)
+	s.ipfs = ipfs
 	s.http = s.newHTTP()
 	return s, nil
 }
@@ -137,10 +133,10 @@ func (s *Server) newHTTP() *http.Server {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
-		ConnState:                    s.conns.release,
+		ConnState:                    s.conns.Release,
 	}
 	if s.cert != nil {
-		srv.TLSConfig = s.cert.config()
+		srv.TLSConfig = s.cert.Config()
 	}
 	return srv
 }
@@ -153,7 +149,7 @@ func (s *Server) Serve(l net.Listener) error {
 		l.Close()
 		return fmt.Errorf("serve HTTP on %s: refused: others can reach it and there is no certificate", l.Addr())
 	}
-	bounded := newBoundedListener(l, s.conns)
+	bounded := s.conns.Bound(l)
 	var err error
 	if s.cert != nil {
 		err = s.http.ServeTLS(bounded, "", "")
@@ -192,7 +188,7 @@ func (s *Server) ReloadCertificate() error {
 	if s.cert == nil {
 		return nil
 	}
-	return s.cert.reload()
+	return s.cert.Reload()
 }
 
 // serverLog passes on what net/http says about the listener itself. Everything

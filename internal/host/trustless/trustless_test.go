@@ -417,20 +417,6 @@ func TestPlainIsLocal(t *testing.T) {
 	}
 }
 
-func FuzzParseCID(f *testing.F) {
-	f.Add("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
-	f.Add("QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n")
-	f.Fuzz(func(t *testing.T, s string) {
-		c, ok := parseCID(s)
-		if !ok {
-			return
-		}
-		if again, ok := parseCID(c.String()); !ok || !again.Equals(c) {
-			t.Fatalf("%q is %s, which is read as %s", s, c, again)
-		}
-	})
-}
-
 func FuzzParseRange(f *testing.F) {
 	f.Add("bytes=0-9", int64(100))
 	f.Add("bytes=-9", int64(3))

@@ -1,5 +1,5 @@
 // Package cidpath reads CIDs as callers spell them in paths and parameters, on
-// the public listener and in the admin API alike.
+// the listeners of origins and hosts and in the admin API alike.
 //
 // It does not know which CIDs exist, nor how a refusal is answered.
 package cidpath

@@ -1,4 +1,4 @@
-package gateway
+package front
 
 import (
 	"crypto/tls"
@@ -12,9 +12,9 @@ import (
 // certificateCheck is how often the files of a certificate are looked at.
 const certificateCheck = 10 * time.Second
 
-// A certificate is a TLS certificate in two files that may be replaced while
-// the node runs.
-type certificate struct {
+// A Certificate is a TLS certificate in two files that may be replaced while
+// the node runs. It is safe for concurrent use.
+type Certificate struct {
 	certFile, keyFile string
 	now               func() time.Time
 
@@ -30,26 +30,39 @@ type fileStamp struct {
 	size     int64
 }
 
-func loadCertificate(certFile, keyFile string, now func() time.Time) (*certificate, error) {
+// LoadCertificate reads a certificate from PEM files; both must be named.
+func LoadCertificate(certFile, keyFile string, now func() time.Time) (*Certificate, error) {
 	if certFile == "" || keyFile == "" {
 		return nil, errors.New("load the TLS certificate: a certificate needs its key, and a key its certificate")
 	}
-	c := &certificate{certFile: certFile, keyFile: keyFile, now: now}
-	return c, c.reload()
+	c := &Certificate{certFile: certFile, keyFile: keyFile, now: now}
+	return c, c.Reload()
 }
 
-func (c *certificate) config() *tls.Config {
-	return tlsConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get(), nil })
+// Config is TLS 1.2 with authenticated encryption only, or newer.
+func (c *Certificate) Config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get(), nil },
+		NextProtos:     []string{"h2", "http/1.1"},
+		// Audio goes out in whole chunks: records of 16 KiB from the first on.
+		DynamicRecordSizingDisabled: true,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305,
+		},
+	}
 }
 
-// reload reads the files, and keeps what it had when they cannot be used.
-func (c *certificate) reload() error {
+// Reload reads the files, and keeps what it had when they cannot be used.
+func (c *Certificate) Reload() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.read()
 }
 
-func (c *certificate) read() error {
+func (c *Certificate) read() error {
 	stamp := c.stamps()
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
@@ -61,7 +74,7 @@ func (c *certificate) read() error {
 
 // get returns the certificate for a handshake, from the files as they are now
 // or were a few seconds ago.
-func (c *certificate) get() *tls.Certificate {
+func (c *Certificate) get() *tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := c.now(); now.Sub(c.checked) >= certificateCheck {
@@ -75,7 +88,7 @@ func (c *certificate) get() *tls.Certificate {
 	return c.pair
 }
 
-func (c *certificate) stamps() (s [2]fileStamp) {
+func (c *Certificate) stamps() (s [2]fileStamp) {
 	for i, name := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(name); err == nil {
 			s[i] = fileStamp{info.ModTime(), info.Size()}

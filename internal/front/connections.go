@@ -1,4 +1,4 @@
-package trustless
+package front
 
 import (
 	"net"
@@ -6,28 +6,29 @@ import (
 	"sync"
 )
 
-// connections holds one element for each connection that is open.
-type connections chan struct{}
+// Connections holds one element for each connection that is open; its capacity
+// is how many there may be.
+type Connections chan struct{}
 
-// release makes room when net/http says that a connection is closed. None is
-// ever hijacked.
-func (c connections) release(_ net.Conn, state http.ConnState) {
+// Release is the ConnState of an http.Server on a bounded listener: it makes
+// room when a connection is closed. None is ever hijacked.
+func (c Connections) Release(_ net.Conn, state http.ConnState) {
 	if state == http.StateClosed {
 		<-c
 	}
 }
 
-// boundedListener accepts nothing while there are as many connections as may
+// Bound is l, which accepts nothing while there are as many connections as may
 // be; clients wait in the backlog of the system then, and take no file.
-type boundedListener struct {
-	net.Listener
-	open   connections
-	closed chan struct{}
-	once   *sync.Once
+func (c Connections) Bound(l net.Listener) net.Listener {
+	return boundedListener{l, c, make(chan struct{}), new(sync.Once)}
 }
 
-func newBoundedListener(l net.Listener, open connections) boundedListener {
-	return boundedListener{l, open, make(chan struct{}), new(sync.Once)}
+type boundedListener struct {
+	net.Listener
+	open   Connections
+	closed chan struct{}
+	once   *sync.Once
 }
 
 // Accept waits until there is room and then for the next connection.
