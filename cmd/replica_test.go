@@ -1,0 +1,75 @@
+package cmd_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/musenai/musen/internal/host/local"
+)
+
+// A volunteer is a host's node that is as a test says.
+type volunteer struct {
+	local.Node
+	status local.Status
+}
+
+func (v *volunteer) Status(context.Context) (local.Status, error) { return v.status, nil }
+
+// startVolunteer makes a home whose node answers commands.
+func startVolunteer(t *testing.T) (*volunteer, *told) {
+	t.Helper()
+	home, err := os.MkdirTemp("", "host") // short: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(home) })
+	if err := os.WriteFile(filepath.Join(home, "config.toml"), []byte("role = \"replica\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(home, "host.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &volunteer{status: local.Status{Role: "replica", Name: "one", CaughtUp: true}}
+	s := local.NewServer(v, slog.New(slog.DiscardHandler))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return v, &told{t: t, home: home}
+}
+
+func TestReplicaStatusShowsItsStanding(t *testing.T) {
+	v, n := startVolunteer(t)
+	out, _ := n.musen(0, "replica", "status")
+	wantLine(t, out, "standing", "not told by the origin since the start")
+	wantLine(t, out, "last audit", "none yet")
+
+	v.status.Standing = &local.Standing{Is: "new"}
+	out, _ = n.musen(0, "replica", "status")
+	wantLine(t, out, "standing", "new\n")
+
+	since, here := longAgo(), longAgo().Add(time.Minute)
+	v.status.Standing = &local.Standing{Is: "good", Since: &since, Reason: "proved 20 answers", Audit: "proved", Audited: &since}
+	v.status.Audits, v.status.Audited = 3, &here
+	out, _ = n.musen(0, "replica", "status")
+	wantLine(t, out, "standing", "good since 2026-03-04 05:06:07: proved 20 answers\n")
+	wantLine(t, out, "last audit", "proved, 2026-03-04 05:06:07; 3 challenges answered since the start, the last 2026-03-04 05:07:07\n")
+	out, _ = n.musen(0, "--json", "replica", "status")
+	wantLine(t, out, `"standing":{"is":"good","since":"2026-03-04T`, `"reason":"proved 20 answers","audit":"proved","audited":"2026-03-04T`)
+
+	v.status.Standing.Audit, v.status.Standing.Audited = "offline", nil
+	out, _ = n.musen(0, "replica", "status")
+	wantLine(t, out, "last audit", "offline; 3 challenges")
+}
