@@ -108,7 +108,6 @@ func (t Timing) withDefaults() Timing {
 type Options struct {
 	Host  host.Host          // the process's own; its key must be in its peerstore
 	Store datastore.Batching // keys under /pin are the cluster's
-	Dir   string             // reserved for files of Cluster; it writes none
 
 	Name  string // of this peer, in its own log alone
 	Site  string // machines of one site may fail together; other trusted peers are told
