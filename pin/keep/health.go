@@ -294,18 +294,28 @@ func (k *Keeper) awaited(s *segment, now int64) []string {
 	return parts
 }
 
-// nobody says who is missing.
+// nobody says who is missing, and whether room is.
 func (k *Keeper) nobody(s *segment) string {
-	storages, replicas := 0, 0
+	storages, replicas, full := 0, 0, 0
+	count := func(h *holder, of *int) {
+		*of++
+		if s.slotOf(h) == nil && !h.room(s.size) {
+			full++
+		}
+	}
 	for _, h := range k.storages {
 		if h.able {
-			storages++
+			count(h, &storages)
 		}
 	}
 	for _, h := range k.replicas {
 		if h.able && h.role == member.Replica && h.contract.Carries(s.label) {
-			replicas++
+			count(h, &replicas)
 		}
 	}
-	return fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", storages, replicas)
+	text := fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", storages, replicas)
+	if full > 0 {
+		text += fmt.Sprintf(", and %d of them have no room", full)
+	}
+	return text
 }

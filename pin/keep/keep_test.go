@@ -316,6 +316,24 @@ func TestNobodyAcceptsIsSaid(t *testing.T) {
 	})
 }
 
+// Whoever waits for a copy reads that the peers are there and full.
+func TestNobodyHasRoomIsSaid(t *testing.T) {
+	story(t, func(w *world) {
+		for n, role := range []member.Role{member.Replica, member.Storage} {
+			m := w.away(n+1, role, "")
+			m.free = segmentSize / 2
+			w.arrive(m)
+		}
+		w.start()
+		root := w.add(1, community(1))
+		time.Sleep(time.Minute)
+		h, _ := w.k.Health(root)
+		if !strings.Contains(h.Reason, "1 storage peers and 1 replicas for this station are there, and 2 of them have no room") {
+			t.Errorf("reason %q", h.Reason)
+		}
+	})
+}
+
 func TestContractsAreRespected(t *testing.T) {
 	story(t, func(w *world) {
 		all := w.join(1, member.Replica, "")
