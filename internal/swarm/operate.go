@@ -57,6 +57,12 @@ func (s *Swarm) Peer(ctx context.Context, nameOrID string) (Member, error) {
 
 func (s *Swarm) about(ctx context.Context, p member.Peer, l control.Line, c keep.Count) (Member, error) {
 	m := Member{Peer: p, Line: l, Copies: c}
+	if p.ID == s.node.Host().ID() {
+		st, err := s.node.Stat()
+		m.Site, m.Line.Up = s.o.Site, true
+		m.Line.Report.Held, m.Line.Report.Used, m.Line.Report.Free = int64(c.Held+c.Proved), st.Used, st.Room()
+		return m, err
+	}
 	if p.Role == member.Storage || p.Role == member.Replica {
 		m.Conduct = s.standings.Get(p.ID)
 		waiting, err := s.lines.Waiting(ctx, p.ID)

@@ -198,14 +198,9 @@ func (s *Swarm) heard(p peer.ID, r control.Report) {
 	if err := s.ledger.Update(ctx, p, r.Contract, r.Addrs); err != nil {
 		s.o.Log.Warn("record what a peer says of itself", "peer", p.String(), "err", err)
 	}
-	if now := s.o.Now(); r.Paused.After(now) {
+	if now := s.o.Now(); r.Paused.After(now) || s.standings.Get(p).Excused.After(now) { // it began, or ended early
 		if err := s.standings.Excuse(ctx, p, r.Paused); err != nil {
 			s.o.Log.Warn("record that a peer is excused", "peer", p.String(), "err", err)
-		}
-	}
-	if r.Leaving {
-		if err := s.ledger.Drain(ctx, p); err != nil {
-			s.o.Log.Warn("drain a peer that leaves", "peer", p.String(), "err", err)
 		}
 	}
 	s.keeper.Report(p, r)
