@@ -29,6 +29,9 @@ const (
 	maxAddr    = 256     // bytes
 	maxBytes   = 1 << 50 // of a segment or of a disk
 	maxRoot    = 64      // bytes of a CID
+
+	// maxPause is for how long a peer may announce to be away.
+	maxPause = 30 * 24 * time.Hour
 )
 
 func kind(what, realm string) string { return what + "/" + realm }
@@ -77,6 +80,13 @@ func checkTime(what string, t time.Time) error {
 		return fmt.Errorf("%w: %s in the year %d", ErrInvalid, what, y)
 	}
 	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func checkBytes(what string, n int64) error {

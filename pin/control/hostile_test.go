@@ -329,6 +329,20 @@ func TestFloodOfReports(t *testing.T) {
 	})
 }
 
+// Nobody is away by announcement for longer than is excused, and the operator is
+// shown no other time.
+func TestAPauseIsBounded(t *testing.T) {
+	o, h := newOrigin(t), newHost(t)
+	o.members.set(h.ID(), member.Replica)
+	r := greeted(t, h, o)
+	r.send(up{Report: &Report{Paused: time.Date(8999, 1, 1, 0, 0, 0, 0, time.UTC)}})
+	o.w.until(t, "a report", func() bool { return len(o.reports[h.ID()]) == 1 })
+	most := time.Now().Add(maxPause)
+	if p := o.reports[h.ID()][0].Paused; p.IsZero() || p.After(most) || o.Lines()[0].Report.Paused.After(most) {
+		t.Errorf("away until %s", p)
+	}
+}
+
 // A roster is sent to whom it says something new.
 func TestTheSameRosterIsNotSentAgain(t *testing.T) {
 	o, h := newOrigin(t), newHost(t)

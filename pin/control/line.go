@@ -343,6 +343,7 @@ func (s *Server) listen(ctx context.Context, l *line, from *bufio.Reader) error 
 			if err := l.a.reports.Wait(ctx); err != nil {
 				return err
 			}
+			f.Report.Paused = earlier(f.Report.Paused, s.now().Add(maxPause))
 		}
 		l.heard(s.now(), f)
 		if f.Report != nil {
