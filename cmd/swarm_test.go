@@ -4,7 +4,6 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -195,17 +194,6 @@ func scan(t *testing.T, dir string, words map[string][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// curl starts a listener that reads slowly and saves what it hears.
-func curl(t *testing.T, url, file string, flags ...string) *exec.Cmd {
-	t.Helper()
-	need(t, "curl")
-	c := exec.Command("curl", append(append([]string{"-fsS", "-o", file}, flags...), url)...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // wait returns when a segment has reached a level.

@@ -26,7 +26,6 @@ type liar struct {
 	host   host.Host
 	net    bsnetwork.BitSwapNetwork
 	answer func(l *liar, to peer.ID, c cid.Cid)
-	mu     sync.Mutex
 	wanted chan cid.Cid
 	ctx    context.Context
 }

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
 )
@@ -168,9 +166,8 @@ func BenchmarkCatchUp(b *testing.B) {
 		}
 		b.StartTimer()
 		w.start()
-		last := cid.Undef
 		for i := range n {
-			last = seg(i)
+			last := seg(i)
 			h, err := w.k.Wait(context.Background(), last, Stored)
 			for err != nil {
 				time.Sleep(time.Millisecond)
