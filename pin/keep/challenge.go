@@ -187,6 +187,10 @@ func (k *Keeper) judge(s *segment, x *slot, o audit.Outcome, now int64) {
 		}
 	case audit.Offline:
 		x.due = now + int64(min(10*leastPause, k.timing.Cycle))
+		if x.proved == 0 { // somebody may wait for it
+			x.tries = min(x.tries+1, 60)
+			x.due = min(x.due, now+k.backoff(x.tries))
+		}
 	default:
 		s.fail(x, failed, "audit: "+string(o), now)
 		x.due = now + k.rest(x)

@@ -161,6 +161,8 @@ func (k *Keeper) look(h *holder, now int64) {
 	case up && h.down != 0:
 		if now-h.down > int64(k.timing.ReplicaGrace) {
 			k.doubt(h, now)
+		} else {
+			k.returned(h, now)
 		}
 		if h.role.Trusted() && !h.self {
 			k.surveySoon(now + int64(k.timing.Tick)*10)
@@ -192,6 +194,17 @@ func (k *Keeper) doubt(h *holder, now int64) {
 		}
 	}
 	k.rerank = true
+}
+
+// returned is for a peer that was away for a while: what it could not be asked
+// in the meantime it is asked now.
+func (k *Keeper) returned(h *holder, now int64) {
+	for _, s := range k.segments {
+		if x := s.slotOf(h); x != nil && x.has() && x.outcome == outcomeIndex(audit.Offline) {
+			x.due = now
+			k.dirty(s)
+		}
+	}
 }
 
 // touch has all segments of h looked at.

@@ -320,3 +320,26 @@ func TestWaitEnds(t *testing.T) {
 		}
 	})
 }
+
+// A peer that dies between its receipt and the audit, and comes back, proves
+// its copy then, and not a good while later.
+func TestWhoComesBackIsAuditedAtOnce(t *testing.T) {
+	for _, role := range []member.Role{member.Storage, member.Replica} {
+		story(t, func(w *world) {
+			m := w.join(1, role, "")
+			w.start()
+			w.set(func() { m.answer = audit.Offline })
+			root := w.add(1, func(want *Want) { want.Max = 2 })
+			time.Sleep(5 * time.Second)
+			h, _ := w.k.Health(root)
+			if c, _ := copyOn(h, m); c.State != Held || c.Outcome != audit.Offline {
+				t.Fatalf("%s: %+v", role, c)
+			}
+			w.leave(m)
+			w.set(func() { m.answer = "" })
+			w.arrive(m)
+			time.Sleep(5 * time.Second)
+			w.sound(root)
+		})
+	}
+}

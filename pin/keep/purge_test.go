@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -266,6 +267,59 @@ func TestDropOfWhatWasNeverKept(t *testing.T) {
 		}
 		if _, err := w.k.Wait(context.Background(), seg(5), Stored); !errors.Is(err, ErrUnknown) {
 			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
+// setBack changes what is stored of a peer's copy, as a crash leaves it that
+// came after a receipt and before the keeper wrote it down.
+func (w *world) setBack(root cid.Cid, m *machine, to stage) {
+	w.t.Helper()
+	b, err := w.store.Get(context.Background(), keyOf(root))
+	var r record
+	if err == nil {
+		err = cbor.Unmarshal(b, &r)
+	}
+	for i := range r.Slots {
+		if x := &r.Slots[i]; string(x.Peer) == string(m.ID) {
+			x.Stage, x.Flags = uint8(to), x.Flags|flagTold
+		}
+	}
+	if err == nil {
+		b, err = cbor.Marshal(r)
+	}
+	if err == nil {
+		err = w.store.Put(context.Background(), keyOf(root), b)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestReceiptLostInACrash(t *testing.T) {
+	story(t, func(w *world) {
+		m := w.join(1, member.Replica, "")
+		w.start()
+		root := w.add(1, community(1))
+		time.Sleep(time.Minute)
+		w.sound(root)
+		w.stop()
+		w.setBack(root, m, ordered)
+		w.start()
+		time.Sleep(time.Minute)
+		w.sound(root)
+
+		w.leave(m)
+		w.remove(root)
+		time.Sleep(10 * time.Second)
+		w.stop()
+		w.set(func() { m.queue = nil }) // it was done, and the receipt recorded
+		w.setBack(root, m, purging)
+		w.start()
+		w.arrive(m)
+		time.Sleep(2 * time.Minute)
+		if h, ok := w.k.Health(root); ok {
+			t.Errorf("a minute after the restart: %+v", h)
 		}
 	})
 }

@@ -114,16 +114,30 @@ func (k *Keeper) restore(c cid.Cid, r record) (*segment, error) {
 			return nil, errors.New("unknown state")
 		}
 		h := k.holder(id)
-		s.slots = append(s.slots, slot{
+		restored := slot{
 			h: h, stage: stage(x.Stage), outcome: x.Outcome, since: x.Since, proved: x.Proved,
 			due: x.Due, reason: x.Reason, tries: x.Tries,
 			pinned: x.Flags&flagPinned != 0, told: x.Flags&flagTold != 0, leave: x.Flags&flagLeave != 0,
-		})
-		if stage(x.Stage) == ordered {
+		}
+		restored.askAgain()
+		s.slots = append(s.slots, restored)
+		if restored.stage == ordered {
 			h.promised += s.size
 		}
 	}
 	return s, nil
+}
+
+// askAgain is for an order that was on its way when the keeper ended. Its
+// receipt may have come since and not be in the record, so it is given anew: if
+// it still waits that changes nothing, and if not the peer answers again.
+func (x *slot) askAgain() {
+	switch {
+	case x.stage == ordered && !x.pinned:
+		x.told = false
+	case x.stage == purging:
+		x.told, x.tries = false, 0
+	}
 }
 
 // load reads all records. One that is damaged is left out: the next survey
