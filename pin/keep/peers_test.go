@@ -329,7 +329,12 @@ func TestWhoComesBackIsAuditedAtOnce(t *testing.T) {
 			m := w.join(1, role, "")
 			w.start()
 			w.set(func() { m.answer = audit.Offline })
-			root := w.add(1, func(want *Want) { want.Max = 2 })
+			root := w.add(1, func(want *Want) {
+				want.Min, want.Max = 2, 2
+				if role == member.Replica {
+					want.Min, want.Max, want.Community = 1, 1, 1
+				}
+			})
 			time.Sleep(5 * time.Second)
 			h, _ := w.k.Health(root)
 			if c, _ := copyOn(h, m); c.State != Held || c.Outcome != audit.Offline {
