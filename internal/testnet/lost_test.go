@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/internal/testnet"
@@ -30,25 +32,58 @@ func TestLostDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := durable(t, o, s.CID)
-	for _, c := range h.Copies {
-		if p := peers[c.Name]; p != nil && c.State == keep.Proved {
-			p.Stop(t)
-			break
+	for range 2 { // first one holder goes for good, then the other: what was copied meanwhile is what is left
+		gone := ""
+		for _, c := range durable(t, o, s.CID).Copies {
+			if p := peers[c.Name]; p != nil && c.State == keep.Proved {
+				p.Stop(t)
+				gone = c.Name
+				delete(peers, gone)
+				break
+			}
+		}
+		loseDisk(t, o)
+		for range 2 {
+			if !heard(t, o, s, audio) {
+				t.Error("a listener hears something else")
+			}
+		}
+		if len(peers) > 1 {
+			awaitCopies(t, o, s.CID, gone)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(o.BlockFile(s.CID))), "*", "*.data"))
+}
+
+// loseDisk removes all blocks of an origin.
+func loseDisk(t *testing.T, o *testnet.Origin) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(o.Dir, "node", "blocks", "*", "*.data"))
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d blocks, %v", len(files), err)
 	}
-	for _, file := range slices.Clone(files) {
+	for _, file := range files {
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range 3 {
-		if !heard(t, o, s, audio) {
-			t.Error("a listener hears something else")
+}
+
+// awaitCopies returns when two peers but the one that is gone have proved their
+// copies.
+func awaitCopies(t *testing.T, o *testnet.Origin, root cid.Cid, gone string) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
+		n := 0
+		h, _ := o.Swarm.Keeper().Health(root)
+		for _, c := range h.Copies {
+			if c.Role == member.Storage && c.State == keep.Proved && c.Name != gone {
+				n++
+			}
 		}
+		if n == 2 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // the keeper tells of levels alone
 	}
+	t.Fatal("no copy was made anew")
 }
