@@ -17,6 +17,7 @@ import (
 const (
 	firstRedial = 200 * time.Millisecond
 	dialTime    = 10 * time.Second
+	lasting     = 2 * time.Second // a connection that ends sooner was not wanted
 	keptTag     = "musen-kept"
 )
 
@@ -96,24 +97,32 @@ func (n *Node) Disconnect(id peer.ID) error {
 	return nil
 }
 
-// keepPeer dials until ctx ends.
+// keepPeer dials until ctx ends. A connection that the other side ends at once
+// is as good as none: a peer that has removed this one is left in peace.
 func (n *Node) keepPeer(ctx context.Context, k *keptPeer) {
 	pause := firstRedial
 	for ctx.Err() == nil {
-		wait := n.opts.Redial // or until woken
 		if n.dial(ctx, k) == nil {
-			pause = firstRedial
-		} else {
-			wait = pause/2 + rand.N(pause/2+1)
-			pause = min(2*pause, n.opts.Redial)
+			began := time.Now()
+			k.rest(ctx, n.opts.Redial)
+			if time.Since(began) >= min(lasting, n.opts.Redial) {
+				pause = firstRedial
+				continue
+			}
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-k.wake:
-		case <-timer.C:
-		}
-		timer.Stop()
+		k.rest(ctx, pause/2+rand.N(pause/2+1))
+		pause = min(2*pause, n.opts.Redial)
+	}
+}
+
+// rest returns after a while, or when k is woken.
+func (k *keptPeer) rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-k.wake:
+	case <-timer.C:
 	}
 }
 

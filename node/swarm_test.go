@@ -262,3 +262,30 @@ func TestRelaysAreChecked(t *testing.T) {
 	}
 	reopen(t, n.opts.Dir)
 }
+
+// A peer that has removed this one is left in peace: each try to reach it is
+// later than the one before.
+func TestPeerThatEndsConnections(t *testing.T) {
+	asked := make(chan struct{}, 1000)
+	a := start(t)
+	b := start(t, func(o *Options) { o.Gate = closedGate{asked} })
+	began := time.Now()
+	a.Peer(via(t, b, "tcp").AddrInfo)
+	for range 4 {
+		<-asked
+	}
+	if took := time.Since(began); took < 500*time.Millisecond {
+		t.Errorf("four connections within %s", took)
+	}
+}
+
+// closedGate admits nobody and tells when it is asked.
+type closedGate struct{ asked chan struct{} }
+
+func (g closedGate) Admits(peer.ID) bool {
+	select {
+	case g.asked <- struct{}{}:
+	default:
+	}
+	return false
+}
