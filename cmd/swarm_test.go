@@ -50,6 +50,12 @@ func (s *fleet) join(role, name string, flags ...string) *peerNode {
 	s.peers[name] = p
 	p.start()
 	s.t.Cleanup(p.stop)
+	s.t.Cleanup(func() {
+		if s.t.Failed() && p.node != nil {
+			out, _, _ := try("", "musen", "--home", p.home, "--json", "replica", "status")
+			s.t.Logf("%s: %s\n%s", name, out, p.node.log.warnings())
+		}
+	})
 	return p
 }
 
