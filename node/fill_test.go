@@ -457,3 +457,18 @@ func TestBlocks(t *testing.T) {
 		break
 	}
 }
+
+// What came while a GC runs is purged all the same: the GC alone spares it.
+func TestPurgeWhileCollecting(t *testing.T) {
+	n := start(t)
+	before := blocksOf(t, n)
+	n.flight.beginGC()
+	a := add(t, n, sealedBytes(1, 3*leafSize))
+	if err := n.Purge(t.Context(), a.root); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocksOf(t, n); got != before {
+		t.Errorf("%d blocks, %d before", got, before)
+	}
+	n.flight.endGC()
+}

@@ -168,7 +168,7 @@ type flight struct {
 	// A GC marks before it sweeps, so it does not see a pin of meanwhile: what
 	// is released while it runs stays held until it ends.
 	collecting bool
-	late       []digest
+	late       map[digest]int // released while it runs
 }
 
 func (f *flight) hold(d digest) {
@@ -180,31 +180,36 @@ func (f *flight) hold(d digest) {
 func (f *flight) release(ds []digest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.collecting {
-		f.late = append(f.late, ds...)
-		return
-	}
-	f.drop(ds)
-}
-
-func (f *flight) drop(ds []digest) {
 	for _, d := range ds {
-		if f.held[d]--; f.held[d] == 0 {
-			delete(f.held, d)
+		if f.collecting {
+			f.late[d]++
+		} else {
+			f.drop(d, 1)
 		}
 	}
 }
 
+func (f *flight) drop(d digest, n int) {
+	if f.held[d] -= n; f.held[d] == 0 {
+		delete(f.held, d)
+	}
+}
+
+// busy is how many are at work on a block. The lock is held.
+func (f *flight) busy(d digest) int { return f.held[d] - f.late[d] }
+
 func (f *flight) beginGC() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.collecting = true
+	f.collecting, f.late = true, map[digest]int{}
 }
 
 func (f *flight) endGC() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.collecting = false
-	f.drop(f.late)
+	for d, n := range f.late {
+		f.drop(d, n)
+	}
 	f.late = nil
 }

@@ -73,7 +73,7 @@ func (n *Node) discardUnless(d digest, own int) error {
 	}
 	n.flight.mu.Lock()
 	defer n.flight.mu.Unlock()
-	if n.flight.held[d] > own {
+	if n.flight.busy(d) > own {
 		return nil
 	}
 	return n.discard(d)
