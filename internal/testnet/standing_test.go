@@ -10,6 +10,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/internal/host/local"
+	"github.com/musenai/musen/internal/swarm"
 	"github.com/musenai/musen/internal/testnet"
 	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/contract"
@@ -40,7 +41,7 @@ func stands(t *testing.T, h *testnet.Host, is audit.Standing, why string, last a
 // A host is told what the origin thinks of it, and why, as it changes.
 func TestAHostKnowsItsStanding(t *testing.T) {
 	t.Parallel()
-	o := testnet.NewOrigin(t)
+	o := testnet.NewOrigin(t, func(s *swarm.Options) { s.Copies.Cycle = 1000 * time.Hour }) // no audit but the first
 	station := o.Station(t, "jazz", musen.Replication{Min: 1, Max: 1, Community: 1})
 	h := testnet.Join(t, o, member.Replica, "one", contract.Contract{Disk: 64 << 20})
 	if st := stands(t, h, audit.New, "", ""); st.Since != nil || st.Audited != nil {
