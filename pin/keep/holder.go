@@ -159,7 +159,7 @@ func (k *Keeper) look(h *holder, now int64) {
 	case !up && (h.down == 0 || h.excused(now)): // the grace begins with the end of the excuse
 		h.down = max(h.down, now)
 	case up && h.down != 0:
-		if now-h.down > int64(k.timing.ReplicaGrace) {
+		if now-h.down > k.grace(h) { // its copies counted no more: they count again when they are proved
 			k.doubt(h, now)
 		} else {
 			k.returned(h, now)
@@ -183,8 +183,9 @@ func (k *Keeper) look(h *holder, now int64) {
 	}
 }
 
-// doubt is for a peer that was away for long: what it held must be proved
-// again, and it may be the better place for what came in the meantime.
+// doubt is for a peer that was away for longer than its grace: what it held
+// must be proved again, and it may be the better place for what came in the
+// meantime.
 func (k *Keeper) doubt(h *holder, now int64) {
 	for _, s := range k.segments {
 		if x := s.slotOf(h); x != nil && x.has() {

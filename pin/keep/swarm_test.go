@@ -181,8 +181,16 @@ func (w *world) obey(m *machine, o control.Order) {
 
 // fetch is obey; the lock is held.
 func (w *world) fetch(m *machine, o control.Order) {
+	if m.newest == nil {
+		m.newest = map[cid.Cid]uint64{}
+	}
+	m.newest[o.Root] = max(m.newest[o.Root], o.Seq)
 	time.AfterFunc(m.delay, func() {
 		w.mu.Lock()
+		if o.Seq > 0 && o.Seq < m.newest[o.Root] { // a newer order about it counts
+			w.mu.Unlock()
+			return
+		}
 		r := control.Receipt{Seq: o.Seq, Verb: o.Verb, Root: o.Root, Outcome: control.Done, At: time.Now()}
 		if !m.up {
 			m.queue = append(m.queue, o)

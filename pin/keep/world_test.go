@@ -65,7 +65,8 @@ type machine struct {
 	up     bool
 	holds  map[cid.Cid]bool
 	denied map[cid.Cid]bool
-	queue  []control.Order // while it is away
+	queue  []control.Order    // while it is away
+	newest map[cid.Cid]uint64 // order about a segment
 	free   int64
 	delay  time.Duration
 	answer audit.Outcome                                 // to every challenge; empty: the truth
