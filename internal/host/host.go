@@ -370,7 +370,7 @@ func (h *Host) Drain(ctx context.Context) error {
 	if h.http == nil {
 		return nil
 	}
-	if err := h.http.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := h.http.Shutdown(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	return nil
