@@ -6,7 +6,14 @@ import (
 
 	"github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 )
+
+// Protocols are the beginnings of the names of what a Cluster speaks, with
+// trusted peers alone.
+func Protocols() []protocol.ID {
+	return []protocol.ID{"/ipfscluster/", deltaPrefix, "/meshsub/", "/floodsub/"}
+}
 
 // trust is the set of peers that may change the pinset. This one always may.
 type trust struct {

@@ -23,7 +23,6 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/musenai/musen/internal/host/denylist"
 	"github.com/musenai/musen/internal/host/duty"
@@ -172,7 +171,7 @@ func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error
 	gate := h.o.Book.Gate()
 	o.Gate, o.Serve, o.Upload = gate, h.serves, h.live
 	o.Restrict = func(rm network.ResourceManager) network.ResourceManager {
-		return gate.Restrict(rm, pinsetProtocols()...)
+		return gate.Restrict(rm, pin.Protocols()...)
 	}
 	o.StorageMax = h.storageMax(terms)
 	if len(o.Relays) == 0 && !o.Relay {
@@ -415,11 +414,6 @@ func (h *Host) serves(p peer.ID, c cid.Cid) bool {
 	}
 	role, enrolled := h.o.Book.Gate().Role(p)
 	return enrolled && role != member.Replica
-}
-
-// pinsetProtocols are those that trusted peers alone speak.
-func pinsetProtocols() []protocol.ID {
-	return []protocol.ID{"/ipfscluster/", "/musen/pinset", "/meshsub/", "/floodsub/"}
 }
 
 // caughtUp reports whether the host has carried out what it missed.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/protocol"
 
+	"github.com/musenai/musen/pin"
 	"github.com/musenai/musen/pin/contract"
 	"github.com/musenai/musen/pin/member"
 )
@@ -23,7 +24,7 @@ func TestEveryProtocolIsForAllOrForTrustedPeers(t *testing.T) {
 	forAll := []protocol.ID{"/ipfs/bitswap", "/ipfs/id/", "/ipfs/ping/", "/libp2p/circuit/relay/", "/libp2p/dcutr", "/musen/audit/", "/x/"}
 	kept := 0
 	for _, p := range g.node.Host().Mux().Protocols() {
-		switch forAll, trusted := begins(forAll, p), begins(pinsetProtocols(), p); {
+		switch forAll, trusted := begins(forAll, p), begins(pin.Protocols(), p); {
 		case trusted:
 			kept++
 		case !forAll:

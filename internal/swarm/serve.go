@@ -6,8 +6,8 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 
+	"github.com/musenai/musen/pin"
 	"github.com/musenai/musen/pin/keep"
 	"github.com/musenai/musen/pin/member"
 )
@@ -68,10 +68,5 @@ func (l *late) OpenStream(p peer.ID, dir network.Direction) (network.StreamManag
 	if !l.s.ready.Load() {
 		return nil, network.ErrResourceLimitExceeded
 	}
-	return l.s.ledger.Gate().Restrict(l.ResourceManager, pinsetProtocols()...).OpenStream(p, dir)
-}
-
-// pinsetProtocols are those that trusted peers alone speak.
-func pinsetProtocols() []protocol.ID {
-	return []protocol.ID{"/ipfscluster/", "/musen/pinset", "/meshsub/", "/floodsub/"}
+	return l.s.ledger.Gate().Restrict(l.ResourceManager, pin.Protocols()...).OpenStream(p, dir)
 }
