@@ -230,7 +230,9 @@ func (p *pull) block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	if len(n.kubo.PeerHost.Network().Peers()) == 0 {
 		return nil, fmt.Errorf("block %s: %w: no peer is connected", c, ErrNotFound)
 	}
-	if b, err = n.demand(ctx, c); err != nil {
+	through := n.sessions.borrow()
+	defer n.sessions.giveBack(through)
+	if b, err = n.demand(ctx, c, through); err != nil {
 		return nil, fmt.Errorf("block %s: %w", c, err)
 	}
 	p.stall.Reset(n.opts.FetchTimeout)

@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
-	"github.com/ipfs/boxo/exchange"
 	"github.com/ipfs/boxo/exchange/offline"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/kubo/core"
@@ -57,19 +56,17 @@ const closeWait = 3 * time.Second
 
 // A Node is an open Kubo node. It is safe for concurrent use.
 type Node struct {
-	opts   Options
-	kubo   *core.IpfsNode
-	lock   io.Closer
-	files  blockFiles
-	hot    *hotBlocks
-	space  space
-	flight flight
-	pulls  sharing
-	kept   keptPeers
-	// session asks peers for blocks. It is one for all, so that it knows who
-	// answers, and asks nobody again and again who does not.
-	session exchange.Fetcher
-	offline blockservice.BlockService
+	opts     Options
+	kubo     *core.IpfsNode
+	lock     io.Closer
+	files    blockFiles
+	hot      *hotBlocks
+	space    space
+	flight   flight
+	pulls    sharing
+	kept     keptPeers
+	sessions sessions
+	offline  blockservice.BlockService
 
 	fetches singleflight.Group
 	fetched atomic.Int64 // fetches that asked peers
@@ -170,10 +167,7 @@ func (n *Node) prepare(ctx context.Context) error {
 	n.flight.held = map[digest]int{}
 	n.pulls.enter, n.pulls.runs = n.enter, map[string]*run{}
 	n.kept.peers = map[peer.ID]*keptPeer{}
-	n.session = n.kubo.Exchange
-	if s, ok := n.kubo.Exchange.(exchange.SessionExchange); ok {
-		n.session = s.NewSession(n.ctx)
-	}
+	n.sessions.ctx, n.sessions.begin = n.ctx, n.newSession
 	n.offline = blockservice.New(n.kubo.Blockstore, offline.Exchange(n.kubo.Blockstore))
 	// Pins need no fsync each: their owner repeats those that a power cut
 	// takes. The pinner's indexes are flushed by Close and rebuilt without it.

@@ -17,11 +17,6 @@ const (
 	defaultFetchTimeout = 10 * time.Second
 	defaultRedial       = 10 * time.Second
 	defaultSweep        = time.Second
-	// answerTime is how long a peer that was asked for a block may take until
-	// another one is asked as well, half of that if it was quick before, and
-	// firstPatience how long both have until all are asked anew.
-	answerTime    = 800 * time.Millisecond
-	firstPatience = 1200 * time.Millisecond
 )
 
 // A Gate says which peers may connect. It is asked about every peer ID, proved

@@ -142,12 +142,14 @@ func (n *Node) dial(ctx context.Context, k *keptPeer) error {
 	return h.Connect(ctx, info)
 }
 
-// keptEvents wakes the goroutine of a kept peer when its last connection ends.
+// keptEvents wakes the goroutine of a kept peer when its last connection ends,
+// and has nobody rely on one that left.
 type keptEvents Node
 
 var _ network.Notifiee = (*keptEvents)(nil)
 
 func (e *keptEvents) Disconnected(net network.Network, c network.Conn) {
+	e.sessions.departed()
 	e.kept.mu.Lock()
 	defer e.kept.mu.Unlock()
 	if k, ok := e.kept.peers[c.RemotePeer()]; ok && net.Connectedness(k.id) != network.Connected {

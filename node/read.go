@@ -118,7 +118,7 @@ func (n *Node) ask(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	n.fetched.Add(1)
 	limit, cancel := context.WithTimeout(ctx, n.opts.FetchTimeout)
 	defer cancel()
-	b, err := n.demand(limit, c)
+	b, err := n.demand(limit, c, nil)
 	switch {
 	case err == nil:
 		return b, nil
@@ -128,38 +128,6 @@ func (n *Node) ask(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 		return nil, fmt.Errorf("%w: no peer sent it within %s", ErrNotFound, n.opts.FetchTimeout.Round(time.Millisecond))
 	}
 	return nil, err
-}
-
-// demand asks the session for a block until ctx ends. A peer that said it has
-// the block and does not send it can keep the session from asking another one.
-// So the block is asked for anew now and then while there is another peer.
-func (n *Node) demand(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	for patience := firstPatience; ; patience += patience / 4 {
-		try, cancel := context.WithCancel(ctx)
-		go n.askAnew(try, cancel, patience)
-		b, err := n.session.GetBlock(try, c)
-		late := try.Err() != nil
-		cancel()
-		if err == nil || !late || ctx.Err() != nil {
-			return b, err
-		}
-	}
-}
-
-// askAnew ends a try when its time is up and there is somebody else to ask.
-func (n *Node) askAnew(try context.Context, end func(), patience time.Duration) {
-	tick := time.NewTicker(patience)
-	defer tick.Stop()
-	for {
-		select {
-		case <-try.Done():
-			return
-		case <-tick.C:
-		}
-		if len(n.kubo.PeerHost.Network().Peers()) > 1 {
-			end()
-		}
-	}
 }
 
 // keep stores a fetched block, over a copy that is there, and offers it to
