@@ -63,10 +63,10 @@ func serveCounted(t *testing.T, l Limits) (s *Server, p *peak, served chan error
 	return s, p, served
 }
 
-// H40: no more connections are taken than may be, and who waits is served when
-// those who ask for nothing have had their time.
+// H40: no more connections are taken than may be, but for the one at the door,
+// and who asks for something is served at once, however many ask for nothing.
 func TestConnectionsAreLimited(t *testing.T) {
-	s, p, served := serveCounted(t, Limits{Connections: 3, HeaderTimeout: 100 * time.Millisecond})
+	s, p, served := serveCounted(t, Limits{Connections: 3, HeaderTimeout: time.Hour})
 	for range 12 {
 		c, err := net.Dial("tcp", p.Addr().String())
 		check(t, err)
@@ -83,7 +83,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 	check(t, s.Shutdown(context.Background()))
 	check(t, <-served)
-	if p.most > 3 {
+	if p.most > 3+1 {
 		t.Errorf("%d connections were open at a time", p.most)
 	}
 }

@@ -106,7 +106,7 @@ type Limits struct {
 	Streams        int           // answers of /listen at a time; 4096
 	SubjectStreams int           // of them for one subject of a credential; 1024
 	Sealed         int           // answers of /ipfs at a time, which take none of Streams; a quarter of Streams
-	Connections    int           // open at a time, more wait; 4 for each of Streams, and never more than a third of the process's limit on open files
+	Connections    int           // open at a time, of which one address has a quarter, see front.Connections; 4 for each of Streams, and never more than a third of the process's limit on open files
 	URLBytes       int           // of the request target, more is 414; 4096
 	Headers        int           // header fields, more is 431; 100
 	HeaderBytes    int           // of the whole header, more is 431; 32 KiB
@@ -151,7 +151,7 @@ type Server struct {
 	streams  *slots
 	sealed   *slots           // of strangers, who must not keep listeners out
 	ipfs     *front.Trustless // nil: no /ipfs
-	conns    front.Connections
+	conns    *front.Connections
 	draining atomic.Bool
 }
 
@@ -163,7 +163,8 @@ func New(o Options) (*Server, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	l := o.Limits
-	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed), conns: make(front.Connections, l.Connections)}
+	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed)}
+	s.conns = front.NewConnections(l.Connections, s.crowd)
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {

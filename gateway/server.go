@@ -37,7 +37,7 @@ func (s *Server) newHTTP() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
-		ConnState: s.conns.Release,
+		ConnState: s.conns.Follow,
 	}
 	if s.cert != nil {
 		srv.TLSConfig = s.cert.Config()
@@ -48,7 +48,7 @@ func (s *Server) newHTTP() *http.Server {
 // Serve answers on l until Shutdown, with TLS if there is a certificate, and
 // closes l. It returns nil after Shutdown. Without TLS, connections from off
 // loopback are closed unless they come from one of the Proxies. When there are
-// as many connections as Limits allow, the next ones wait.
+// as many connections as Limits allow, one that asks for nothing makes room.
 func (s *Server) Serve(l net.Listener) error {
 	bounded := s.conns.Bound(guardedListener{l, s.cert == nil, s.o.Proxies})
 	var err error
@@ -143,8 +143,16 @@ func (g guardedListener) admits(remote net.Addr) bool {
 	if !ok {
 		return true // a unix socket
 	}
-	a := t.AddrPort().Addr().Unmap()
-	for _, p := range g.proxies {
+	return isProxy(t.AddrPort().Addr().Unmap(), g.proxies)
+}
+
+// crowd reports whether many clients may connect from an address.
+func (s *Server) crowd(a netip.Addr) bool { return isProxy(a, s.o.Proxies) }
+
+// isProxy reports whether a reverse proxy may be at an address: on this
+// machine, or where one is declared.
+func isProxy(a netip.Addr, proxies []netip.Prefix) bool {
+	for _, p := range proxies {
 		if p.Contains(a) {
 			return true
 		}

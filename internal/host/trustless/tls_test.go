@@ -131,6 +131,50 @@ func TestSlowAndTalkative(t *testing.T) {
 	}
 }
 
+// H40: clients that ask for nothing keep out nobody who does, in plain and with
+// TLS, where they do not even shake hands.
+func TestManyAskForNothing(t *testing.T) {
+	cert, key := writeCertificate(t, t.TempDir(), "host")
+	for name, files := range map[string][]string{"plain": nil, "TLS": {cert, key}} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, Limits{Connections: 4, HeaderTimeout: time.Hour, IdleTimeout: time.Hour, WriteTimeout: time.Hour}, files...)
+			seg := h.hold(1000)
+			raw := "/ipfs/" + seg.root.String() + "?format=raw"
+			h.terms.set(func() { h.terms.block = make(chan struct{}) })
+			long := make(chan answer, 1)
+			go func() { long <- h.ask("GET", raw) }()
+			<-h.terms.waits
+			first := h.idle()
+			for range 9 {
+				h.idle()
+			}
+			_, _ = io.Copy(io.Discard, first) // until it is closed
+			close(h.terms.block)
+			if a := <-long; a.StatusCode != 200 || a.err != nil {
+				t.Errorf("an answer under way: status %d, %v", a.StatusCode, a.err)
+			}
+			h.client.CloseIdleConnections()
+			if a := h.ask("GET", raw); a.StatusCode != 200 {
+				t.Errorf("status %d", a.StatusCode)
+			}
+		})
+	}
+}
+
+// idle connects, sends two bytes, and then nothing more.
+func (h *host) idle() net.Conn {
+	h.t.Helper()
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { c.Close() })
+	if _, err := io.WriteString(c, "\x16\x03"); err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
 // A client that takes nothing is cut.
 func TestStalledClient(t *testing.T) {
 	h := start(t, Limits{WriteTimeout: 100 * time.Millisecond})

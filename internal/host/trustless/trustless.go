@@ -55,7 +55,7 @@ type Options struct {
 // Limits bound what strangers can take. A zero field has the default value.
 type Limits struct {
 	Answers       int           // at a time, more is 503; 128
-	Connections   int           // open at a time, more wait; 4 for each answer
+	Connections   int           // open at a time, of which one address has a quarter, see front.Connections; 4 for each answer
 	URLBytes      int           // of the request target, more is 414; 4096
 	Headers       int           // header fields, more is 431; 100
 	HeaderBytes   int           // of the whole header, more is 431; 32 KiB
@@ -93,7 +93,7 @@ type Server struct {
 	http  *http.Server
 	cert  *front.Certificate // nil: no TLS
 	slots chan struct{}      // one element for each answer under way
-	conns front.Connections
+	conns *front.Connections
 }
 
 // New makes a Server. It reads the certificate, if one is named, and listens
@@ -103,7 +103,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("make the HTTP listener: an option is missing")
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{o: o, slots: make(chan struct{}, o.Limits.Answers), conns: make(front.Connections, o.Limits.Connections)}
+	s := &Server{o: o, slots: make(chan struct{}, o.Limits.Answers), conns: front.NewConnections(o.Limits.Connections, netip.Addr.IsLoopback)}
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {
@@ -133,7 +133,7 @@ func (s *Server) newHTTP() *http.Server {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
-		ConnState:                    s.conns.Release,
+		ConnState:                    s.conns.Follow,
 	}
 	if s.cert != nil {
 		srv.TLSConfig = s.cert.Config()
