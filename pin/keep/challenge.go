@@ -19,12 +19,15 @@ const (
 )
 
 // planAudits queues the copies of a segment whose time to be challenged has
-// come.
+// come, and the own one if it is to be mended.
 func (k *Keeper) planAudits(s *segment, now int64) {
 	for i := range s.slots {
 		x := &s.slots[i]
-		own := x.h.self && x.active()
-		if !x.has() && !own && !x.silent() || x.queued || x.due > now {
+		if x.h.self && x.broken() && x.due <= now {
+			k.mendable(s, x)
+			continue
+		}
+		if !x.has() && !x.silent() || x.queued || x.due > now {
 			continue
 		}
 		if k.o.Auditor == nil && !x.h.self {
@@ -46,8 +49,9 @@ func (k *Keeper) makeReady(h *holder) {
 	}
 }
 
-// launch challenges those who are ready, as many as may be at once.
+// launch challenges those who are ready, as many as may be at once, and mends.
 func (k *Keeper) launch(ctx context.Context, now int64) {
+	k.mendOwn(ctx)
 	for len(k.ready) > 0 && k.auditing < maxAudits {
 		h := k.ready[0]
 		k.ready = k.ready[1:]
@@ -77,7 +81,7 @@ func (k *Keeper) takePending(h *holder) []cid.Cid {
 		if k.segments[s.root] != s || x == nil || !x.queued {
 			continue
 		}
-		if !x.has() && !h.self && !x.silent() {
+		if !x.has() && !x.silent() {
 			x.queued = false
 			continue
 		}
@@ -227,52 +231,3 @@ func (k *Keeper) nextAudit(s *segment, x *slot, now int64) int64 {
 // rest is for how long a peer that failed with a segment is not the first to
 // be asked for it.
 func (k *Keeper) rest(x *slot) int64 { return max(int64(time.Hour), k.backoff(x.tries)) }
-
-// verifyOwn checks the origin's own copies, and mends those that failed before.
-func (k *Keeper) verifyOwn(ctx context.Context, roots []cid.Cid) {
-	for _, root := range roots {
-		k.mu.Lock()
-		s, x := k.find(root, k.o.Self)
-		if x == nil {
-			k.mu.Unlock()
-			continue
-		}
-		broken, size := x.broken(), s.size
-		k.mu.Unlock()
-		err := k.checkOwn(ctx, root, size, broken)
-		if ctx.Err() != nil {
-			return
-		}
-		k.mu.Lock()
-		if s, x := k.find(root, k.o.Self); x != nil {
-			k.judgeOwn(s, x, err, k.nowNS())
-		}
-		k.mu.Unlock()
-	}
-}
-
-func (k *Keeper) checkOwn(ctx context.Context, root cid.Cid, size int64, broken bool) error {
-	if k.o.Local == nil {
-		return nil
-	}
-	if broken {
-		if err := k.o.Local.Mend(ctx, root, size); err != nil {
-			return err
-		}
-	}
-	return k.o.Local.Verify(ctx, root)
-}
-
-func (k *Keeper) judgeOwn(s *segment, x *slot, err error, now int64) {
-	if s.gone || !x.active() {
-		return
-	}
-	if err == nil {
-		k.prove(s, x, now)
-		x.outcome = outcomeIndex(audit.Proved)
-		return
-	}
-	s.fail(x, failed, err.Error(), now)
-	x.outcome = outcomeIndex(audit.Missing)
-	x.due = now + k.backoff(x.tries-1)
-}

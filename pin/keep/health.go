@@ -126,6 +126,9 @@ func (k *Keeper) health(s *segment) Health {
 	if h.Next.IsZero() || h.Next.After(at(now+int64(k.timing.Pass))) {
 		h.Next = at(now + int64(k.timing.Pass))
 	}
+	if own := s.slotOf(k.self); own != nil && own.broken() && own.due < h.Next.UnixNano() {
+		h.Next = at(max(own.due, now))
+	}
 	return h
 }
 
@@ -231,13 +234,13 @@ func some(names []string) string {
 // important first. It is empty if all is well.
 func (k *Keeper) reason(s *segment, level Level, now int64) string {
 	t := k.tally(s, nil, now)
+	own, mends := ownReason(s.slotOf(k.self))
+	if mends && level >= Durable && t.replicasProved >= int(s.community) {
+		return own
+	}
 	var parts []string
-	if own := s.slotOf(k.self); own == nil || own.broken() {
-		why := "missing"
-		if own != nil && own.reason != "" {
-			why = own.reason
-		}
-		parts = append(parts, "the origin's own copy: "+why)
+	if own != "" {
+		parts = append(parts, own)
 	}
 	if level < Durable {
 		parts = append(parts, k.shortfall(s, t, now))
@@ -252,6 +255,20 @@ func (k *Keeper) reason(s *segment, level Level, now int64) string {
 		parts = append(parts, p)
 	}
 	return strings.Join(append(parts, k.awaited(s, now)...), "; ")
+}
+
+// ownReason says what is the matter with the own copy, if anything, and whether
+// it is about to be mended.
+func ownReason(own *slot) (why string, mends bool) {
+	switch {
+	case own == nil:
+		return "the origin's own copy: missing", false
+	case !own.broken():
+		return "", false
+	case own.mends():
+		return "the origin's own copy: " + reasonOr(own.reason, "missing") + ", being mended", true
+	}
+	return "the origin's own copy: " + reasonOr(own.reason, "missing"), false
 }
 
 func (k *Keeper) shortfall(s *segment, t tally, now int64) string {

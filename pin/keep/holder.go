@@ -191,6 +191,7 @@ func (k *Keeper) doubt(h *holder, now int64) {
 		if x := s.slotOf(h); x != nil && x.has() {
 			s.move(x, held, now)
 			x.due = now
+			k.mendSoon(s, now)
 			k.dirty(s)
 		}
 	}
@@ -201,10 +202,15 @@ func (k *Keeper) doubt(h *holder, now int64) {
 // in the meantime it is asked now.
 func (k *Keeper) returned(h *holder, now int64) {
 	for _, s := range k.segments {
-		if x := s.slotOf(h); x != nil && x.has() && x.outcome == outcomeIndex(audit.Offline) {
+		x := s.slotOf(h)
+		if x == nil || !x.has() {
+			continue
+		}
+		if x.outcome == outcomeIndex(audit.Offline) {
 			x.due = now
 			k.dirty(s)
 		}
+		k.mendSoon(s, now)
 	}
 }
 

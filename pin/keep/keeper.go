@@ -60,6 +60,9 @@ type Keeper struct {
 	agenda   agenda
 	ready    []*holder
 	auditing int
+	wounds   []*segment // own copies to mend
+	scars    []*segment // the same, of which mending failed before
+	mends    int
 	unsaved  []*segment
 	erased   []cid.Cid
 	scratch  []place.Candidate

@@ -105,29 +105,6 @@ func TestRebalanceMovesToWhoeverHasRoom(t *testing.T) {
 	})
 }
 
-func TestOwnCopyIsMended(t *testing.T) {
-	story(t, func(w *world) {
-		w.join(1, member.Storage, "")
-		w.start()
-		time.Sleep(time.Second)
-		root := w.add(1)
-		w.reach(root, Durable, time.Minute)
-		w.mu.Lock()
-		w.broken[root] = errors.New("block 3 is rotten")
-		w.mu.Unlock()
-		for h := w.sound(root); h.Level == Durable; h, _ = w.k.Health(root) {
-			time.Sleep(time.Second)
-		}
-		if h, _ := w.k.Health(root); !strings.Contains(h.Reason, "the origin's own copy: block 3 is rotten") || h.Next.IsZero() {
-			t.Errorf("%+v", h)
-		}
-		w.reach(root, Durable, time.Minute)
-		if w.sound(root); w.counted().mends != 1 {
-			t.Errorf("mended %d times", w.counted().mends)
-		}
-	})
-}
-
 func TestRestartKnowsWhatWasProved(t *testing.T) {
 	story(t, func(w *world) {
 		for n := range 3 {

@@ -113,7 +113,7 @@ type Roster interface {
 // Local is the origin's own store.
 type Local interface {
 	// Verify reports what is wrong with the own copy of a segment; nil: nothing.
-	// It is called once in an audit cycle for each segment.
+	// It is called once in an audit cycle for each segment, and after Mend.
 	Verify(ctx context.Context, root cid.Cid) error
 	// Mend fetches from peers what is missing or rotten in the own copy.
 	Mend(ctx context.Context, root cid.Cid, size int64) error

@@ -113,6 +113,8 @@ func (k *Keeper) planTrusted(s *segment, now int64) {
 		case !x.active() || !x.h.role.Trusted():
 		case k.firm(x):
 			n++
+		case x.mends():
+			away++
 		case !x.broken() && !x.h.parting() && !x.leave && !x.h.shunned() && now-x.h.down < int64(k.timing.ReplicaGrace):
 			away++
 		}

@@ -294,10 +294,20 @@ func (w *world) Verify(_ context.Context, root cid.Cid) error {
 	return w.broken[root]
 }
 
-func (w *world) Mend(_ context.Context, root cid.Cid, _ int64) error {
+func (w *world) Mend(ctx context.Context, root cid.Cid, _ int64) error {
+	w.mu.Lock()
+	w.count.mends++
+	takes, err := w.mends, w.mendErr[root]
+	w.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.count.mends++
-	delete(w.broken, root)
-	return nil
+	if err == nil {
+		delete(w.broken, root)
+	}
+	return err
 }

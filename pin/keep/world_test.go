@@ -40,6 +40,10 @@ type world struct {
 	peers  map[peer.ID]*machine
 	pins   map[cid.Cid]Pin
 	broken map[cid.Cid]error // own copies
+
+	mends   time.Duration     // that mending one takes
+	mendErr map[cid.Cid]error // what keeps it from being mended
+
 	pinErr error
 	ordErr error
 	count  counts
@@ -80,7 +84,7 @@ func newWorld(t testing.TB) *world {
 		t: t, self: id(0), store: dssync.MutexWrap(datastore.NewMapDatastore()),
 		want: map[cid.Cid]Want{}, gone: map[cid.Cid]bool{}, peers: map[peer.ID]*machine{},
 		pins: map[cid.Cid]Pin{}, broken: map[cid.Cid]error{}, stands: map[peer.ID]audit.Standing{},
-		bad: map[peer.ID]int{}, served: map[cid.Cid]remote.Copy{}, asked: map[cid.Cid]map[peer.ID][]control.Verb{},
+		bad: map[peer.ID]int{}, mendErr: map[cid.Cid]error{}, served: map[cid.Cid]remote.Copy{}, asked: map[cid.Cid]map[peer.ID][]control.Verb{},
 	}
 	return w
 }

@@ -1,0 +1,165 @@
+package keep
+
+import (
+	"context"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen/pin/audit"
+)
+
+// maxMends is how many own copies are mended at once.
+const maxMends = 4
+
+// Found takes note of what is wrong with the own copy of a segment, as whoever
+// read it saw. The copy is not proved any more, and mended at once. It does not
+// block, may be called for every read, and keeps one reason for each segment.
+func (k *Keeper) Found(root cid.Cid, wrong error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, x := k.find(root, k.o.Self)
+	if x == nil || s.gone || !x.active() || wrong == nil {
+		return
+	}
+	if x.broken() {
+		s.doubted = true // what is read meanwhile may be what was mended already, or not
+		return
+	}
+	k.hurt(s, x, wrong, k.nowNS())
+}
+
+// hurt notes that the own copy is not whole, and has it mended at once. The lock
+// is held here and in what follows, unless said otherwise.
+func (k *Keeper) hurt(s *segment, x *slot, wrong error, now int64) {
+	x.tries = 0
+	s.fail(x, failed, wrong.Error(), now)
+	x.outcome, x.due, s.healthy = outcomeIndex(audit.Missing), now, false
+	k.dirty(s)
+}
+
+// mendable queues an own copy that is to be mended: those that were never tried
+// go first, so that no damage waits for one that nobody can mend.
+func (k *Keeper) mendable(s *segment, x *slot) {
+	if s.mending {
+		return
+	}
+	s.mending = true
+	if x.tries <= 1 {
+		k.wounds = append(k.wounds, s)
+	} else {
+		k.scars = append(k.scars, s)
+	}
+	k.wake()
+}
+
+// mendOwn mends own copies that wait for it, as many as may be at once.
+func (k *Keeper) mendOwn(ctx context.Context) {
+	for k.mends < maxMends {
+		s := pop(&k.wounds)
+		if s == nil {
+			s = pop(&k.scars)
+		}
+		if s == nil {
+			return
+		}
+		if k.segments[s.root] != s || s.gone {
+			s.mending = false
+			continue
+		}
+		k.mends++
+		k.running.Go(func() { k.mendOne(ctx, s) })
+	}
+}
+
+// pop takes the first of a queue; nil: it is empty.
+func pop(q *[]*segment) *segment {
+	if len(*q) == 0 {
+		return nil
+	}
+	s := (*q)[0]
+	(*q)[0] = nil
+	if *q = (*q)[1:]; len(*q) == 0 {
+		*q = nil
+	}
+	return s
+}
+
+// mendOne mends one own copy. It takes the lock itself.
+func (k *Keeper) mendOne(ctx context.Context, s *segment) {
+	k.mu.Lock()
+	s.doubted = false
+	size := s.size
+	k.mu.Unlock()
+	var err error
+	if k.o.Local != nil {
+		if err = k.o.Local.Mend(ctx, s.root, size); err == nil {
+			err = k.o.Local.Verify(ctx, s.root)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mends--
+	s.mending = false
+	if ctx.Err() == nil {
+		k.mended(s, err, k.nowNS())
+	}
+	k.wake()
+}
+
+// mended notes what became of mending the own copy.
+func (k *Keeper) mended(s *segment, err error, now int64) {
+	x := s.slotOf(k.self)
+	switch {
+	case k.segments[s.root] != s || s.gone || x == nil || !x.active():
+		return
+	case err != nil:
+		s.fail(x, failed, err.Error(), now)
+		x.due = now + k.backoff(max(x.tries, 2)-2)
+	case s.doubted:
+		x.due = now // somebody saw damage while it was mended
+	default:
+		k.prove(s, x, now)
+		x.outcome = outcomeIndex(audit.Proved)
+	}
+	k.dirty(s)
+}
+
+// verifyOwn checks the origin's own copies. It takes the lock itself.
+func (k *Keeper) verifyOwn(ctx context.Context, roots []cid.Cid) {
+	for _, root := range roots {
+		var err error
+		if k.o.Local != nil {
+			err = k.o.Local.Verify(ctx, root)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		k.mu.Lock()
+		if s, x := k.find(root, k.o.Self); x != nil && x.has() && !s.gone {
+			k.judgeOwn(s, x, err, k.nowNS())
+		}
+		k.mu.Unlock()
+	}
+}
+
+func (k *Keeper) judgeOwn(s *segment, x *slot, err error, now int64) {
+	if err != nil {
+		k.hurt(s, x, err, now)
+		return
+	}
+	k.prove(s, x, now)
+	x.outcome = outcomeIndex(audit.Proved)
+}
+
+// mendSoon has the own copy mended now that a peer is back which may have what
+// is missing.
+func (k *Keeper) mendSoon(s *segment, now int64) {
+	if x := s.slotOf(k.self); x != nil && x.broken() && x.due > now && !s.gone {
+		x.due = now
+		k.dirty(s)
+	}
+}
+
+// mends reports whether x is the own copy and it has only just been found not to
+// be whole: it will be soon.
+func (x *slot) mends() bool { return x.h.self && x.broken() && x.tries <= 1 }
