@@ -51,8 +51,10 @@ func (b *Book) Accept(e wire.Envelope) error {
 		return fmt.Errorf("accept a roster: %w", err)
 	}
 	switch known := b.Roster().Seq; {
-	case r.Seq == known:
+	case r.Seq == known && string(e.Payload) == string(m.Roster.Payload):
 		return nil
+	case r.Seq == known:
+		return fmt.Errorf("accept a roster: %w: another has number %d", ErrRoster, known)
 	case r.Seq < known:
 		return fmt.Errorf("accept a roster: %w: number %d is older than %d", ErrRoster, r.Seq, known)
 	}

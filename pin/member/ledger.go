@@ -26,6 +26,9 @@ type LedgerOptions struct {
 	Store datastore.Batching // the ledger keeps itself under /member
 	Key   crypto.PrivKey     // the origin's own, Ed25519: it signs rosters and invitations
 	Realm string             // the name of the swarm
+	// Mark is a file outside of the store that notes how far the ledger is, so
+	// that a store which lost something is seen to have; "": none.
+	Mark string
 
 	Now          func() time.Time // nil: time.Now
 	Rand         io.Reader        // for the seeds of invitations; nil: crypto/rand
@@ -47,6 +50,8 @@ type Ledger struct {
 	names   map[string]peer.ID
 	invited map[peer.ID]invitation // by one-time identity
 	bytes   int                    // of the roster, about
+	sum     sum                    // of what is in peers and invited
+	unsure  map[peer.ID]bool       // whose records a change that failed may have touched
 
 	sorted   []Peer         // of peers; nil: to be made again
 	forPeers *wire.Envelope // the roster of trusted peers; nil: to be made again
@@ -62,7 +67,8 @@ const (
 )
 
 // OpenLedger reads the ledger of a swarm from its store, or begins one. A store
-// with the ledger of another realm or of another key is refused.
+// with the ledger of another realm or of another key is refused, and one that
+// lost what it had, with ErrDamaged.
 func OpenLedger(ctx context.Context, o LedgerOptions) (*Ledger, error) {
 	if o.Now == nil {
 		o.Now = time.Now

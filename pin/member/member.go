@@ -41,6 +41,8 @@ var (
 	// ErrRoster says that a roster is not the one to follow: of another realm,
 	// of another signer, or older than what is known.
 	ErrRoster = errors.New("not a roster to follow")
+	// ErrDamaged says that a ledger lost something that was in it.
+	ErrDamaged = errors.New("ledger is damaged")
 )
 
 // A Role is what a peer may do.

@@ -19,6 +19,8 @@ type head struct {
 	Origin  peer.ID `cbor:"2,keyasint"`
 	Seq     uint64  `cbor:"3,keyasint"` // of the roster with everybody
 	Trusted uint64  `cbor:"4,keyasint"` // of the roster with the trusted peers alone
+	Sum     sum     `cbor:"5,keyasint"` // of the peers and invitations that are there; zero: was not noted
+	Changes uint64  `cbor:"6,keyasint"` // how many there were
 }
 
 // invitation is what the ledger knows of an invite: not its seed.
@@ -55,7 +57,7 @@ func inviteKey(id peer.ID) datastore.Key {
 
 // change is what happens to a ledger at once.
 type change struct {
-	head   head        // as it becomes; zero: only its numbers change, if they must
+	head   head        // as it becomes, but for sum and count; zero: only its numbers change, if they must
 	peer   Peer        // put, or removed; none: no ID
 	remove bool        // peer
 	invite *invitation // put; nil: none
@@ -64,15 +66,21 @@ type change struct {
 
 // load reads everything that is in the store.
 func (l *Ledger) load(ctx context.Context) error {
+	noted, was, err := l.readMark()
+	if err != nil {
+		return err
+	}
 	b, err := l.opts.Store.Get(ctx, headKey())
 	switch {
+	case errors.Is(err, datastore.ErrNotFound) && was:
+		return fmt.Errorf("%w: it is empty, and there was one with roster %d", ErrDamaged, noted.Roster)
 	case errors.Is(err, datastore.ErrNotFound):
 		return l.begin(ctx)
 	case err != nil:
 		return err
 	}
 	if err := wire.Unmarshal(b, &l.head); err != nil {
-		return fmt.Errorf("read its head: %w", err)
+		return fmt.Errorf("%w: read its head: %w", ErrDamaged, err)
 	}
 	if l.head.Realm != l.opts.Realm || l.head.Origin != l.self {
 		return fmt.Errorf("%w: the store has the ledger of realm %q and origin %s", ErrInvalid, l.head.Realm, l.head.Origin)
@@ -83,6 +91,9 @@ func (l *Ledger) load(ctx context.Context) error {
 	}
 	var i invitation
 	if err := l.each(ctx, invitesKey(), &i, func() { l.keep(i) }); err != nil {
+		return err
+	}
+	if err := l.checkWhole(noted); err != nil {
 		return err
 	}
 	return l.begin(ctx)
@@ -100,7 +111,7 @@ func (l *Ledger) each(ctx context.Context, under datastore.Key, v any, do func()
 			return fmt.Errorf("list %s: %w", under, r.Error)
 		}
 		if err := wire.Unmarshal(r.Value, v); err != nil {
-			return fmt.Errorf("read %s: %w", r.Key, err)
+			return fmt.Errorf("%w: read %s: %w", ErrDamaged, r.Key, err)
 		}
 		do()
 	}
@@ -125,9 +136,13 @@ func (l *Ledger) commit(ctx context.Context, c change) error {
 	if c.head == l.head && c.peer.ID == "" && c.invite == nil && len(c.shut) == 0 {
 		return nil
 	}
+	c.head.Sum, c.head.Changes = l.sumAfter(c), l.head.Changes+1
 	if err := l.write(ctx, c); err != nil {
+		l.doubt(c)
 		return fmt.Errorf("write the ledger: %w", err)
 	}
+	l.unsure = nil
+	l.noteMark(c.head)
 	l.apply(c)
 	return nil
 }
@@ -146,7 +161,8 @@ func (l *Ledger) number(c change, old Peer, was bool) head {
 	return h
 }
 
-// write puts a change in the store, whole or not at all.
+// write puts a change in the store, whole or not at all, and with it what an
+// earlier one that failed may have left there.
 func (l *Ledger) write(ctx context.Context, c change) error {
 	b, err := l.opts.Store.Batch(ctx)
 	if err != nil {
@@ -159,9 +175,7 @@ func (l *Ledger) write(ctx context.Context, c change) error {
 		}
 		return b.Put(ctx, key, value)
 	}
-	if c.head != l.head {
-		err = put(headKey(), c.head)
-	}
+	err = errors.Join(l.mend(ctx, b), put(headKey(), c.head))
 	switch {
 	case c.peer.ID == "":
 	case c.remove:
@@ -192,6 +206,7 @@ func (l *Ledger) apply(c change) {
 	if c.head.Trusted != l.head.Trusted {
 		l.forHosts = nil
 	}
+	outrun := c.head.Trusted != l.head.Trusted
 	l.head = c.head
 	switch {
 	case c.peer.ID == "":
@@ -200,7 +215,7 @@ func (l *Ledger) apply(c change) {
 	default:
 		l.put(c.peer)
 	}
-	if c.peer.ID != "" && l.signal != nil {
+	if (c.peer.ID != "" || outrun) && l.signal != nil {
 		close(l.signal)
 		l.signal = nil
 	}
@@ -208,6 +223,9 @@ func (l *Ledger) apply(c change) {
 		l.keep(*c.invite)
 	}
 	for _, id := range c.shut {
+		if _, was := l.invited[id]; was {
+			l.sum.toggle(inviteKey(id))
+		}
 		delete(l.invited, id)
 		l.gate.change(func() { delete(l.gate.once, id) })
 	}
@@ -219,6 +237,8 @@ func (l *Ledger) put(p Peer) {
 	old, was := l.peers[p.ID]
 	if was {
 		delete(l.names, old.Name)
+	} else {
+		l.sum.toggle(peerKey(p.ID))
 	}
 	l.peers[p.ID], l.names[p.Name] = p, p.ID
 	l.bytes += weight(p) - weight(old)
@@ -231,6 +251,7 @@ func (l *Ledger) put(p Peer) {
 // drop forgets a peer.
 func (l *Ledger) drop(id peer.ID) {
 	old := l.peers[id]
+	l.sum.toggle(peerKey(id))
 	delete(l.peers, id)
 	delete(l.names, old.Name)
 	l.bytes -= weight(old)
@@ -240,6 +261,9 @@ func (l *Ledger) drop(id peer.ID) {
 
 // keep enters an invitation.
 func (l *Ledger) keep(i invitation) {
+	if _, was := l.invited[i.ID]; !was {
+		l.sum.toggle(inviteKey(i.ID))
+	}
 	l.invited[i.ID] = i
 	l.gate.change(func() { l.gate.once[i.ID] = i.until() })
 }
