@@ -53,6 +53,35 @@ type EdgeOptions struct {
 	Policy      Decider
 	MaxSegments int // segments kept open in memory, about 1 KiB each; 0: 4096
 	Log         *slog.Logger
+	// Damaged is told what is wrong with the copy that this node has of a
+	// segment, by whoever reads it: a block is gone, rotten or does not open. It
+	// must be quick, and may be told often. That a block is gone, though peers
+	// had it, shows only where Blocks also has ReadLocalAt, which reads what is
+	// here and no more. nil: nobody is told.
+	Damaged func(root cid.Cid, wrong error)
+}
+
+// localReader is Blocks that can tell what is here.
+type localReader interface {
+	ReadLocalAt(ctx context.Context, c cid.Cid, p []byte, off int64) (int, error)
+}
+
+// damaged tells what is wrong with the own copy of a segment.
+func (e *Edge) damaged(root cid.Cid, wrong error) {
+	if e.Damaged != nil {
+		e.Damaged(root, wrong)
+	}
+}
+
+// missed tells if a block of a segment is not here: then reading it fetches it.
+func (e *Edge) missed(ctx context.Context, root, block cid.Cid) {
+	local, ok := e.Blocks.(localReader)
+	if !ok || e.Damaged == nil {
+		return
+	}
+	if _, err := local.ReadLocalAt(ctx, block, nil, 0); err != nil {
+		e.Damaged(root, err)
+	}
 }
 
 // An Edge opens sealed segments for those whom policy allows to.
@@ -196,6 +225,7 @@ func (e *Edge) opener(ctx context.Context, held *openSegment, d policy.Decision)
 	}
 	opener, err := e.newOpener(ctx, s, d)
 	if unreadable(err) || errors.Is(err, seal.ErrFormat) {
+		e.damaged(s.CID, err)
 		if err = e.Blocks.Heal(ctx, s.Leaves[0]); err == nil {
 			opener, err = e.newOpener(ctx, s, d)
 		}
@@ -208,6 +238,7 @@ func (e *Edge) opener(ctx context.Context, held *openSegment, d policy.Decision)
 
 func (e *Edge) newOpener(ctx context.Context, s Segment, d policy.Decision) (*seal.Opener, error) {
 	header := make([]byte, seal.HeaderSize)
+	e.missed(ctx, s.CID, s.Leaves[0])
 	if _, err := e.Blocks.ReadBlockAt(ctx, s.Leaves[0], header, 0); err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
 	}
@@ -263,7 +294,7 @@ func (s *Stream) Size() int64 { return s.opener.Size() }
 // seal does not vouch for, ends with an error as soon as the segment is removed
 // or taken down, and heals a rotten block if a peer has it.
 func (s *Stream) WriteRange(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
-	src := &sealedSegment{ctx: ctx, blocks: s.edge.Blocks, leaves: s.held.segment.Leaves, size: s.held.segment.SealedSize}
+	src := &sealedSegment{ctx: ctx, edge: s.edge, root: s.held.segment.CID, leaves: s.held.segment.Leaves, size: s.held.segment.SealedSize}
 	guarded := &guardedWriter{w: w, stream: s, ctx: ctx, version: s.held.version}
 	written, err := s.opener.Reader(src).WriteRange(guarded, off, n)
 	for tried := cid.Undef; err != nil; {
@@ -271,6 +302,7 @@ func (s *Stream) WriteRange(ctx context.Context, w io.Writer, off, n int64) (int
 		if !leaf.Defined() || leaf.Equals(tried) {
 			break
 		}
+		s.edge.damaged(src.root, err)
 		if healErr := s.heal(ctx, leaf); healErr != nil {
 			err = errors.Join(err, healErr)
 			break
@@ -342,9 +374,11 @@ func (g *guardedWriter) allowed() error {
 // leaf.
 type sealedSegment struct {
 	ctx    context.Context // of the request that reads
-	blocks BlockReader
+	edge   *Edge
+	root   cid.Cid
 	leaves []cid.Cid
 	size   int64
+	at     int64   // number of the leaf that is read, from 1
 	cut    cid.Cid // a leaf that was shorter than it must be, or not readable
 }
 
@@ -353,9 +387,9 @@ func (s *sealedSegment) ReadAt(p []byte, off int64) (n int, err error) {
 		if off >= s.size {
 			return n, io.EOF
 		}
-		leaf, at := s.leaves[off/LeafSize], off%LeafSize
+		leaf, at := s.leaf(off/LeafSize), off%LeafSize
 		want := int(min(int64(len(p)-n), LeafSize-at, s.size-off))
-		got, err := s.blocks.ReadBlockAt(s.ctx, leaf, p[n:n+want], at)
+		got, err := s.edge.Blocks.ReadBlockAt(s.ctx, leaf, p[n:n+want], at)
 		n, off = n+got, off+int64(got)
 		if got == want {
 			continue
@@ -372,6 +406,15 @@ func (s *sealedSegment) ReadAt(p []byte, off int64) (n int, err error) {
 		return n, fmt.Errorf("read block %s: %w", leaf, err)
 	}
 	return n, nil
+}
+
+// leaf is the n-th leaf, which is to be read.
+func (s *sealedSegment) leaf(n int64) cid.Cid {
+	if s.at != n+1 {
+		s.at = n + 1
+		s.edge.missed(s.ctx, s.root, s.leaves[n])
+	}
+	return s.leaves[n]
 }
 
 // rotten names the leaf whose bytes an error says are wrong or cut, if it does.

@@ -55,6 +55,9 @@ func (e *Edge) Verify(ctx context.Context, g policy.Grant, blocks BlockChecker, 
 		}
 	}
 	if r.Err != nil {
+		if ctx.Err() == nil {
+			e.damaged(s.CID, r.Err)
+		}
 		return r, ctx.Err()
 	}
 	count := &counter{}

@@ -27,6 +27,7 @@ func (n *runningNode) startSwarm(ctx context.Context) error {
 	}
 	n.closers = append(n.closers, n.swarm.Close)
 	n.origin.Copies = wants.Copies(n.swarm.Keeper())
+	n.edge.Damaged = n.swarm.Keeper().Found
 	return nil
 }
 

@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"time"
 
@@ -74,13 +75,17 @@ func (l local) Verify(ctx context.Context, root cid.Cid) error {
 // Mend implements keep.Local.
 func (l local) Mend(ctx context.Context, root cid.Cid, _ int64) error { return l.node.Mend(ctx, root) }
 
-// source is the origin's own blocks as audits read them.
-type source struct{ node *node.Node }
+// source is the origin's own blocks as audits read them. What they find missing
+// the keeper is told.
+type source struct{ s *Swarm }
 
 // Leaves implements audit.Source.
 func (s source) Leaves(ctx context.Context, root cid.Cid) ([]audit.Leaf, error) {
-	leaves, err := s.node.Leaves(ctx, root)
+	leaves, err := s.s.node.Leaves(ctx, root)
 	if err != nil {
+		if ctx.Err() == nil {
+			s.s.keeper.Found(root, err)
+		}
 		return nil, err
 	}
 	out := make([]audit.Leaf, len(leaves))
@@ -92,7 +97,13 @@ func (s source) Leaves(ctx context.Context, root cid.Cid) ([]audit.Leaf, error) 
 
 // ReadBlockAt implements audit.Source.
 func (s source) ReadBlockAt(ctx context.Context, c cid.Cid, p []byte, off int64) (int, error) {
-	return s.node.ReadLocalAt(ctx, c, p, off)
+	n, err := s.s.node.ReadLocalAt(ctx, c, p, off)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
+		if root, live := s.s.o.Catalogue.SegmentOf(ctx, c.Hash()); live {
+			s.s.keeper.Found(root, err)
+		}
+	}
+	return n, err
 }
 
 // auditor gives the keeper what audits showed.

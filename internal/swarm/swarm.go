@@ -141,7 +141,7 @@ func (s *Swarm) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.auditor = audit.NewAuditor(audit.AuditorOptions{
-		Host: h, Source: source{s.node}, Store: store, Deadline: s.o.Deadline, Spares: spares,
+		Host: h, Source: source{s}, Store: store, Deadline: s.o.Deadline, Spares: spares,
 		Rand: s.o.Rand, Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil

@@ -43,6 +43,17 @@ func NewOrigin(t testing.TB, change ...func(*swarm.Options)) *Origin {
 	return o
 }
 
+// Edge makes an Edge of the home's stores that tells the swarm what is wrong
+// with the origin's own copies.
+func (o *Origin) Edge(t testing.TB) *musen.Edge {
+	t.Helper()
+	opts := o.EdgeOptions()
+	opts.Damaged = o.Swarm.Keeper().Found
+	e, err := musen.NewEdge(opts)
+	must(t, err)
+	return e
+}
+
 // Station makes a station that wants copies.
 func (o *Origin) Station(t testing.TB, name string, r musen.Replication) musen.Station {
 	t.Helper()
