@@ -1,6 +1,7 @@
 package member
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,11 +9,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // A Gate says whose connections are taken: those of the peers on the roster
-// and, at an origin, of the one-time identities of open invitations. The zero
-// Gate admits nobody. It is safe for concurrent use.
+// and, at an origin, of the one-time identities of open invitations and of
+// visitors. The zero Gate admits nobody. It is safe for concurrent use.
 type Gate struct {
 	now func() time.Time // nil where nothing expires
 
@@ -20,7 +22,8 @@ type Gate struct {
 	always map[peer.ID]Role
 	roles  map[peer.ID]Role
 	once   map[peer.ID]time.Time // until when a one-time identity is let in
-	signal chan struct{}         // closed at the next change; nil: nobody waits
+	visits map[peer.ID][]ma.Multiaddr
+	signal chan struct{} // closed at the next change; nil: nobody waits
 }
 
 // NewGate returns a gate that always admits the origins given, whatever roster
@@ -37,12 +40,15 @@ func NewGate(origins ...peer.ID) *Gate {
 func (g *Gate) Admits(p peer.ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	_, ok := g.role(p)
-	return ok || g.invited(p)
+	if _, ok := g.role(p); ok || g.invited(p) {
+		return true
+	}
+	_, visits := g.visits[p]
+	return visits
 }
 
-// Role returns what p may do. Somebody who was invited and has not enrolled has
-// no role yet, although Admits lets it in.
+// Role returns what p may do. Visitors have no role, nor has somebody who was
+// invited and has not enrolled yet, although Admits lets both in.
 func (g *Gate) Role(p peer.ID) (Role, bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -68,6 +74,43 @@ func (g *Gate) onlyInvited(p peer.ID) bool {
 	defer g.mu.RUnlock()
 	_, enrolled := g.role(p)
 	return !enrolled && g.invited(p)
+}
+
+// Visit lets a peer in until EndVisit, to ask for blocks and nothing else: what
+// it may have, others decide. It is dialled at the addresses given alone, those
+// of the last call. One that has a role, or gets one, keeps to that.
+func (g *Gate) Visit(p peer.AddrInfo) {
+	g.change(func() {
+		if g.visits == nil {
+			g.visits = map[peer.ID][]ma.Multiaddr{}
+		}
+		g.visits[p.ID] = slices.Clone(p.Addrs)
+	})
+}
+
+// EndVisit ends what Visit began. A Guard closes the connections.
+func (g *Gate) EndVisit(p peer.ID) {
+	g.change(func() { delete(g.visits, p) })
+}
+
+// Visits reports whether p is let in by Visit alone.
+func (g *Gate) Visits(p peer.ID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	_, visits := g.visits[p]
+	_, enrolled := g.role(p)
+	return visits && !enrolled && !g.invited(p)
+}
+
+// mayDial reports whether p may be dialled at an address, for all that visits
+// have to say about it.
+func (g *Gate) mayDial(p peer.ID, at ma.Multiaddr) bool {
+	if !g.Visits(p) {
+		return true
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return slices.ContainsFunc(g.visits[p], at.Equal)
 }
 
 // Set admits the peers of a roster, and none of an earlier one.
@@ -129,9 +172,10 @@ func (g *Gate) sweep(n network.Network) {
 }
 
 // Restrict makes a host speak Protocol alone with those who were invited and
-// have not enrolled, whoever opens the stream, and protocols whose names begin
-// with one of trusted with origins and storage peers alone. The host is made
-// with the manager that it returns, which owns rm.
+// have not enrolled, Bitswap and what keeps a connection up with visitors,
+// whoever opens the stream, and protocols whose names begin with one of trusted
+// with origins and storage peers alone. The host is made with the manager that
+// it returns, which owns rm.
 func (g *Gate) Restrict(rm network.ResourceManager, trusted ...protocol.ID) network.ResourceManager {
 	return &restricted{ResourceManager: rm, gate: g, trusted: trusted}
 }

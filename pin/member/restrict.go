@@ -2,11 +2,13 @@ package member
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // restricted is a resource manager that gives no stream to a protocol that the
@@ -32,15 +34,43 @@ func (r *restricted) OpenStream(p peer.ID, dir network.Direction) (network.Strea
 // speaks reports whether p may speak a protocol.
 func (r *restricted) speaks(p peer.ID, name protocol.ID) bool {
 	role, enrolled := r.gate.Role(p)
-	if !enrolled {
+	switch {
+	case !enrolled && r.gate.Visits(p):
+		return begins(name, "/ipfs/bitswap", "/ipfs/id/", "/ipfs/ping/")
+	case !enrolled:
 		return name == Protocol
 	}
-	for _, prefix := range r.trusted {
-		if strings.HasPrefix(string(name), string(prefix)) {
-			return role.Trusted()
-		}
+	return role.Trusted() || !begins(name, r.trusted...)
+}
+
+// begins reports whether the name of a protocol begins with one of some.
+func begins(name protocol.ID, some ...protocol.ID) bool {
+	return slices.ContainsFunc(some, func(p protocol.ID) bool { return strings.HasPrefix(string(name), string(p)) })
+}
+
+// OpenConnection makes the scope of a connection, which is told its peer before
+// anything is dialled.
+func (r *restricted) OpenConnection(dir network.Direction, usefd bool, at ma.Multiaddr) (network.ConnManagementScope, error) {
+	scope, err := r.ResourceManager.OpenConnection(dir, usefd, at)
+	if err != nil || dir != network.DirOutbound {
+		return scope, err
 	}
-	return true
+	return &restrictedConn{ConnManagementScope: scope, by: r, at: at}, nil
+}
+
+// restrictedConn is the scope of one connection that is about to be made.
+type restrictedConn struct {
+	network.ConnManagementScope
+	by *restricted
+	at ma.Multiaddr
+}
+
+// SetPeer refuses an address at which the peer may not be dialled.
+func (c *restrictedConn) SetPeer(p peer.ID) error {
+	if !c.by.gate.mayDial(p, c.at) {
+		return fmt.Errorf("%w: peer %s may not be dialled at %s", network.ErrResourceLimitExceeded, p, c.at)
+	}
+	return c.ConnManagementScope.SetPeer(p)
 }
 
 // restrictedStream is the scope of one stream.
