@@ -69,9 +69,11 @@ func (s *Services) line(v Service) (line, error) {
 
 // answer is what a service said about one request.
 type answer struct {
-	id     string
-	state  State
-	reason string
+	id        string
+	state     State
+	reason    string
+	delegates []string // as the service wrote them, some of them at most
+	fresh     bool     // to a request that was not there before
 }
 
 // read takes what matters from a status, and refuses what cannot be.
@@ -85,6 +87,11 @@ func (l line) read(st openapi.PinStatus, root cid.Cid) (answer, error) {
 		return answer{}, errors.New("the answer is about another CID")
 	}
 	a := answer{id: id}
+	for _, d := range st.GetDelegates() {
+		if len(a.delegates) < maxNamed && len(d) <= maxAddress && (l.token == "" || !strings.Contains(d, l.token)) {
+			a.delegates = append(a.delegates, d)
+		}
+	}
 	switch st.GetStatus() {
 	case openapi.QUEUED:
 		a.state = Queued
@@ -192,7 +199,9 @@ func (l line) ask(ctx context.Context, root cid.Cid, name string, origins []stri
 	if err != nil {
 		return answer{}, l.fail("ask to pin", resp, err)
 	}
-	return l.read(st, root)
+	a, err := l.read(st, root)
+	a.fresh = err == nil
+	return a, err
 }
 
 // look asks how far the service is with a request.

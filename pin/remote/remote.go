@@ -7,9 +7,13 @@
 // segment, and nothing is sent to it but CIDs, random labels and the addresses
 // where the blocks can be fetched.
 //
+// The nodes by which a service fetches are let in for as long as it is about to
+// pin something, to have those segments alone.
+//
 // A service is a stranger on the network. Connections go to public addresses
-// only, whatever a name resolves to, over TLS, and to no other host; answers
-// are bounded in size and time. The token is read from its file for each
+// only, whatever a name resolves to, over TLS, and to no other host; so are those
+// to its nodes, unless its endpoint is written as a loopback or private address,
+// which then may be theirs. Answers are bounded in size and time. The token is read from its file for each
 // request and is in no record, error or log.
 //
 // It does not know what should be kept, or who else holds it.
@@ -21,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -30,6 +35,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 var (
@@ -92,13 +98,14 @@ type Timing struct {
 	Check   time.Duration // after which a pinned segment is asked for again: 24 hours
 	Retry   time.Duration // before the first new try; doubles up to an hour: 10 seconds
 	Request time.Duration // that a request may take: 5 seconds
+	Visit   time.Duration // that the nodes of a service may fetch for one request: 24 hours
 }
 
 func (t Timing) withDefaults() Timing {
 	for _, f := range []struct {
 		d *time.Duration
 		v time.Duration
-	}{{&t.Poll, 5 * time.Second}, {&t.Check, 24 * time.Hour}, {&t.Retry, 10 * time.Second}, {&t.Request, 5 * time.Second}} {
+	}{{&t.Poll, 5 * time.Second}, {&t.Check, 24 * time.Hour}, {&t.Retry, 10 * time.Second}, {&t.Request, 5 * time.Second}, {&t.Visit, 24 * time.Hour}} {
 		if *f.d <= 0 {
 			*f.d = f.v
 		}
@@ -108,14 +115,16 @@ func (t Timing) withDefaults() Timing {
 
 // Options are what Services work with.
 type Options struct {
-	Store   datastore.Batching // under /remote
-	Origins func() []string    // multiaddrs with peer ID where services can fetch blocks; nil: none
-	Allow   []netip.Prefix     // addresses that are not public and may be connected to all the same
-	Roots   *x509.CertPool     // nil: the system's
-	Changed func(root cid.Cid) // told when a copy's state changed, with no lock held; nil: nobody
-	Timing  Timing
-	Now     func() time.Time // nil: time.Now
-	Log     *slog.Logger     // nil: silent
+	Store    datastore.Batching // under /remote
+	Origins  func() []string    // multiaddrs with peer ID where services can fetch blocks; nil: none
+	Visitors Visitors           // nil: the nodes of services are not let in
+	Allow    []netip.Prefix     // addresses that are not public and may be connected to all the same
+	Roots    *x509.CertPool     // nil: the system's
+	Resolver *net.Resolver      // of the names of services' nodes; nil: the system's
+	Changed  func(root cid.Cid) // told when a copy's state changed, with no lock held; nil: nobody
+	Timing   Timing
+	Now      func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: silent
 }
 
 // Services are all pinning services and the copies there. The methods are safe
@@ -127,6 +136,7 @@ type Services struct {
 	client *http.Client
 	wake   chan struct{}
 	free   chan struct{} // told when a request has ended
+	visits visits
 
 	mu       sync.Mutex
 	services map[string]*service
@@ -149,6 +159,7 @@ func Open(ctx context.Context, o Options) (*Services, error) {
 		o: o, log: o.Log, timing: o.Timing.withDefaults(),
 		wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
 		services: map[string]*service{}, keeping: map[cid.Cid]string{},
+		visits: visits{houses: map[string]*house{}, inside: map[peer.ID]time.Time{}},
 	}
 	s.client = newClient(o.Allow, o.Roots, s.timing.Request)
 	if err := s.load(ctx); err != nil {

@@ -45,6 +45,8 @@ type server struct {
 	fails    int           // requests that end as failed
 	slow     time.Duration // before each answer
 	lose     int           // answers to POST that do not arrive
+	nodes    []string      // delegates of every request
+	hold     bool          // nothing gets further than pinning
 	raw      func(w http.ResponseWriter, r *http.Request) bool
 }
 
@@ -115,6 +117,7 @@ func (v *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (v *server) advance(p *request) {
 	switch {
+	case v.hold && p.Status == "pinning":
 	case p.Status == "queued":
 		p.Status = "pinning"
 	case p.Status == "pinning" && v.fails > 0:
@@ -134,7 +137,7 @@ func (v *server) post(w http.ResponseWriter, r *http.Request) {
 	}
 	v.posts++
 	id := fmt.Sprintf("r%d", v.posts)
-	v.pins[id] = &request{RequestID: id, Status: "queued", Created: time.Now(), Pin: b, Delegates: []string{}}
+	v.pins[id] = &request{RequestID: id, Status: "queued", Created: time.Now(), Pin: b, Delegates: append([]string{}, v.nodes...)}
 	v.order = append(v.order, id)
 	if v.lose > 0 {
 		v.lose--

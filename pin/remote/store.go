@@ -23,6 +23,7 @@ type pinRecord struct {
 	Since  time.Time `cbor:"4,keyasint"`
 	Next   time.Time `cbor:"5,keyasint"`
 	Reason string    `cbor:"6,keyasint,omitempty"`
+	Begun  time.Time `cbor:"7,keyasint,omitzero"`
 }
 
 func serviceKey(name string) datastore.Key { return datastore.NewKey("/remote/s/" + name) }
@@ -58,6 +59,7 @@ func recordOf(p *pin) pinRecord {
 	return pinRecord{
 		Label: p.label, ID: p.id, State: p.state, Since: p.since.UTC().Truncate(time.Second),
 		Next: p.next.UTC().Truncate(time.Second), Reason: p.reason,
+		Begun: p.begun.UTC().Truncate(time.Second),
 	}
 }
 
@@ -109,6 +111,7 @@ func (s *Services) forget(ctx context.Context, n *service) error {
 		return fmt.Errorf("forget %q: %w", n.Name, err)
 	}
 	delete(s.services, n.Name)
+	s.visits.end(n.Name)
 	n.due = agenda{}
 	return nil
 }
@@ -153,7 +156,7 @@ func (s *Services) restore(e query.Entry) error {
 	}
 	p := &pin{
 		root: root, label: r.Label, id: r.ID, state: r.State, since: r.Since, reason: r.Reason,
-		asked: true, index: -1,
+		begun: r.Begun, asked: true, index: -1,
 	}
 	n.pins[root] = p
 	if n.Leaving {
@@ -161,6 +164,9 @@ func (s *Services) restore(e query.Entry) error {
 	}
 	if p.state != Removing {
 		s.keeping[root] = r.Label
+	}
+	if p.state == Queued || p.state == Pinning {
+		r.Next = s.o.Now() // nobody knows its nodes any more
 	}
 	n.due.set(p, r.Next)
 	return nil

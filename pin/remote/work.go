@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -33,8 +34,9 @@ type pin struct {
 	since  time.Time
 	next   time.Time
 	reason string
-	tries  int  // in a row that failed, or that found it under way
-	asked  bool // the service may know of it
+	begun  time.Time // when the present request was first seen
+	tries  int       // in a row that failed, or that found it under way
+	asked  bool      // the service may know of it
 	busy   bool
 	index  int // place in the agenda; -1: not there
 }
@@ -50,6 +52,7 @@ func (s *Services) want(n *service, root cid.Cid, label string) {
 		return
 	}
 	s.become(p, Waiting, "")
+	s.visits.shut(n.Name, root)
 	p.tries = 0
 	if !p.busy {
 		n.due.set(p, s.o.Now())
@@ -63,6 +66,7 @@ func (s *Services) unwant(n *service, root cid.Cid) {
 		return
 	}
 	s.become(p, Removing, "")
+	s.visits.shut(n.Name, root)
 	p.tries = 0
 	if !p.busy {
 		n.due.set(p, s.o.Now())
@@ -80,11 +84,16 @@ func (s *Services) become(p *pin, st State, reason string) {
 func (s *Services) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer s.client.CloseIdleConnections()
+	defer s.farewell()
 	defer running.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		next := s.launch(ctx, &running)
+		s.usher(ctx)
+		if late := s.o.Now().Add(sweep); s.visits.some() && (next.IsZero() || next.After(late)) {
+			next = late
+		}
 		if !next.IsZero() {
 			timer.Reset(max(next.Sub(s.o.Now()), time.Millisecond))
 		}
@@ -139,12 +148,17 @@ func (s *Services) tend(ctx context.Context, n *service, p *pin) {
 	} else {
 		a, err = s.pursue(ctx, v, before)
 	}
+	nodes, read := s.meet(ctx, v, a)
 	s.mu.Lock()
 	n.busy--
 	p.busy = false
 	if ctx.Err() == nil {
 		s.outcome(n, err, now)
 		s.conclude(ctx, n, p, before, a, gone, err)
+		s.attend(n, p, err)
+		if read {
+			s.visits.name(n.Name, a.delegates, nodes, s.o.Now())
+		}
 	}
 	changed := p.state != before.state || gone
 	s.mu.Unlock()
@@ -264,10 +278,13 @@ func (s *Services) conclude(ctx context.Context, n *service, p *pin, before pin,
 	if before.state != Removing && (err == nil || before.id != "" || before.asked || p.asked) {
 		p.asked = true
 	}
+	now := s.o.Now()
 	if a.id != "" {
 		p.id = a.id
+		if a.fresh || p.begun.IsZero() {
+			p.begun = now
+		}
 	}
-	now := s.o.Now()
 	switch {
 	case p.state == Removing && before.state != Removing: // removed meanwhile
 		n.due.set(p, now)
@@ -306,6 +323,9 @@ func (s *Services) follow(n *service, p *pin, a answer, now time.Time) {
 		return
 	case !again:
 		p.tries = 0
+	}
+	if late := p.begun.Add(s.timing.Visit); s.o.Visitors != nil && !now.Before(late) {
+		p.reason = fmt.Sprintf("not done in %s; its nodes are let in no more", s.timing.Visit)
 	}
 	n.due.set(p, now.Add(backoff(s.timing.Poll, p.tries, 10*time.Minute)))
 	p.tries++
