@@ -39,9 +39,26 @@ func blocksOf(t testing.TB, n *Node) (count int) {
 	return count
 }
 
-// diskUsage is what du says of the repo.
+// diskUsage is what du says of the repo at one moment, however much comes and
+// goes: what is there in two walks was there between them.
 func diskUsage(t testing.TB, n *Node) (total int64) {
 	t.Helper()
+	before := walk(t, n)
+	for file, bytes := range walk(t, n) {
+		total += min(bytes, before[file])
+	}
+	return total
+}
+
+// A diskFile is a file under one name, and another one if it is written anew.
+type diskFile struct {
+	path  string
+	inode uint64
+}
+
+func walk(t testing.TB, n *Node) map[diskFile]int64 {
+	t.Helper()
+	found := map[diskFile]int64{}
 	err := filepath.Walk(n.opts.Dir, func(path string, info os.FileInfo, err error) error {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
@@ -49,13 +66,14 @@ func diskUsage(t testing.TB, n *Node) (total int64) {
 		if err != nil {
 			return err
 		}
-		total += info.Sys().(*syscall.Stat_t).Blocks * 512
+		st := info.Sys().(*syscall.Stat_t)
+		found[diskFile{path, st.Ino}] = st.Blocks * 512
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return total
+	return found
 }
 
 // A segment of every shape comes whole, is pinned, stays through a GC, and is
