@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/musenai/musen/pin/wire"
@@ -38,8 +39,15 @@ type ClientOptions struct {
 	Handler Handler
 
 	// Roster takes each roster that the origin sends. One that it refuses is
-	// logged, no more. May be nil.
+	// logged, and answered with the one that Known returns. May be nil.
 	Roster func(wire.Envelope) error
+	// Known returns the roster that this peer follows; nil: it shows none.
+	Known func() wire.Envelope
+	// Ousted is asked, when the origin took the connection and no line, whether
+	// it says that this peer was removed; nil: it is not asked.
+	Ousted func(context.Context) bool
+	// Removed tells that the origin said so, once until there is a line again.
+	Removed func()
 	// Report is asked for what to tell the origin, about once per heartbeat.
 	Report func() Report
 
@@ -47,6 +55,7 @@ type ClientOptions struct {
 	Heartbeat time.Duration                   // of the line; 0: 15 s
 	Backoff   func(attempt int) time.Duration // before the line is tried again, from attempt 1; nil: 1 s to 1 min
 	Retry     func(attempt int) time.Duration // before a failed order is tried again; nil: 2 s to 10 min
+	Return    time.Duration                   // before a peer that was removed looks for the origin again; 0: 1 h
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -57,6 +66,12 @@ func (o *ClientOptions) fill() {
 	}
 	if o.Report == nil {
 		o.Report = func() Report { return Report{} }
+	}
+	if o.Ousted == nil {
+		o.Ousted = func(context.Context) bool { return false }
+	}
+	if o.Removed == nil {
+		o.Removed = func() {}
 	}
 	if o.Backoff == nil {
 		o.Backoff = growing(time.Second, time.Minute)
@@ -71,6 +86,7 @@ func (o *ClientOptions) fill() {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Holds, o.Heartbeat = cmp.Or(o.Holds, 4), cmp.Or(o.Heartbeat, heartbeat)
+	o.Return = cmp.Or(o.Return, time.Hour)
 }
 
 // growing doubles from least to most, less up to a half at random, so that many
@@ -118,7 +134,8 @@ type Status struct {
 	Waiting  int       // orders that are not carried out
 	Unsent   int       // receipts that the origin has not recorded
 	CaughtUp bool
-	Regard   Regard // the newest that the origin told since the start
+	Removed  time.Time // when the origin said that this peer is no member any more; zero: it did not
+	Regard   Regard    // the newest that the origin told since the start
 }
 
 // NewClient reads what the store has of orders and receipts.
@@ -190,6 +207,9 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) keepLine(ctx context.Context) {
 	for attempt := 1; ctx.Err() == nil; attempt++ {
 		up, err := c.session(ctx)
+		if !up && c.connected() && c.o.Ousted(ctx) {
+			err = fmt.Errorf("%w: %w", ErrRemoved, err)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -197,11 +217,36 @@ func (c *Client) keepLine(ctx context.Context) {
 			attempt = 1
 		}
 		wait := c.o.Backoff(attempt)
+		if errors.Is(err, ErrRemoved) {
+			wait = c.o.Return/2 + rand.N(c.o.Return/2+1)
+			c.part()
+		}
 		c.o.Log.Info("no line to the origin", "origin", c.o.Origin.ID, "again_in", wait, "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
 		}
+	}
+}
+
+// connected reports whether the origin can be spoken with, about whatever.
+func (c *Client) connected() bool {
+	return c.o.Host.Network().Connectedness(c.o.Origin.ID) == network.Connected
+}
+
+// part takes note that this peer was removed: nobody will tell it what must not
+// be served any more, so it serves nothing.
+func (c *Client) part() {
+	c.mu.Lock()
+	first := c.line.removed.IsZero()
+	if first {
+		c.line.removed = c.o.Now()
+	}
+	c.behind = true
+	c.mu.Unlock()
+	if first {
+		c.o.Log.Warn("the origin removed this peer: it serves nothing more, and seldom looks whether it was let in again", "origin", c.o.Origin.ID, "every", c.o.Return)
+		c.o.Removed()
 	}
 }
 
@@ -211,7 +256,7 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 
 // CaughtUp reports whether the peer may serve: Ready is closed, and the origin
 // did not say since, when the line came back, that there are older orders which
-// take something away.
+// take something away, nor that it removed this peer.
 func (c *Client) CaughtUp() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,7 +270,7 @@ func (c *Client) Status() Status {
 	return Status{
 		Origin: c.o.Origin.ID, Up: c.line.up, Since: c.line.since, Heard: c.line.heard,
 		Waiting: len(c.work.tasks), Unsent: len(c.outbox.keys), CaughtUp: !c.behind,
-		Regard: c.line.regard,
+		Removed: c.line.removed, Regard: c.line.regard,
 	}
 }
 

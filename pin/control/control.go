@@ -33,6 +33,8 @@ var (
 	ErrPurged = errors.New("its purge is waiting")
 	// ErrClosed says that the server was closed.
 	ErrClosed = errors.New("control server closed")
+	// ErrRemoved says that the origin ended the membership of this peer.
+	ErrRemoved = errors.New("this peer was removed from the swarm")
 	// ErrInvalid says that what was said is not what can be said on the line.
 	ErrInvalid = errors.New("not valid")
 )

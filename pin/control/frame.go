@@ -23,6 +23,7 @@ const (
 	maxBatch  = 512       // orders or receipts in one frame
 	maxUp     = 512 << 10 // bytes of a frame from a peer
 	maxDown   = 16 << 20  // bytes of a frame from an origin: it may carry the roster
+	maxShown  = 384 << 10 // bytes of a roster that a peer shows
 	maxSeq    = 1 << 62   // no counter comes near
 	maxLast   = 1 << 61   // of a hello: whatever a peer says, numbers for orders are left
 	slowest   = 32 << 10  // bytes per second that a line must carry
@@ -50,6 +51,7 @@ type up struct {
 	Got      uint64          `cbor:"2,keyasint,omitempty"` // the orders up to this one are durable here
 	Receipts []wire.Envelope `cbor:"3,keyasint,omitempty"` // lists of Receipt
 	Report   *Report         `cbor:"4,keyasint,omitempty"`
+	Roster   *wire.Envelope  `cbor:"5,keyasint,omitempty"` // the one that it follows, when it refused another
 }
 
 // A down frame goes from an origin to a peer.
@@ -60,6 +62,7 @@ type down struct {
 	Caught  bool           `cbor:"4,keyasint,omitempty"` // all up to Latest have been sent
 	Acked   uint64         `cbor:"5,keyasint,omitempty"` // receipts dealt with since the line began
 	Regard  *Regard        `cbor:"6,keyasint,omitempty"` // after the welcome, and when it is another
+	Removed bool           `cbor:"7,keyasint,omitempty"` // the last word: the peer is no member any more
 }
 
 // check refuses what a peer never sends.
@@ -67,7 +70,7 @@ func (f up) check(first bool) error {
 	if (f.Hello != nil) != first {
 		return fmt.Errorf("%w: a hello belongs at the beginning, and there alone", ErrInvalid)
 	}
-	if first && (len(f.Receipts) > 0 || f.Report != nil || f.Got != 0) {
+	if first && (len(f.Receipts) > 0 || f.Report != nil || f.Got != 0 || f.Roster != nil) {
 		return fmt.Errorf("%w: more than a hello at the beginning", ErrInvalid)
 	}
 	if first {
@@ -94,7 +97,7 @@ func (f down) check(first bool) error {
 	if (f.Welcome != nil) != first {
 		return fmt.Errorf("%w: a welcome belongs at the beginning, and there alone", ErrInvalid)
 	}
-	if first && (f.Welcome.Latest > maxSeq || f.Roster == nil || f.Orders != nil || f.Caught || f.Regard != nil) {
+	if first && (f.Welcome.Latest > maxSeq || f.Roster == nil || f.Orders != nil || f.Caught || f.Regard != nil || f.Removed) {
 		return fmt.Errorf("%w: not how an origin begins", ErrInvalid)
 	}
 	if f.Regard != nil {

@@ -35,6 +35,7 @@ type line struct {
 	latest uint64   // the newest order at the beginning
 	caught bool     // the peer was told that it has got that far
 	stale  bool     // the peer's roster may be
+	last   bool     // the peer shall hear that it was removed
 	acked  uint64   // receipts dealt with
 	told   uint64   // of which the peer knows
 }
@@ -217,6 +218,9 @@ func (s *Server) talk(ctx context.Context, l *line) error {
 		if err != nil {
 			return err
 		}
+		if f.Removed {
+			return s.part(ctx, l)
+		}
 		if !some {
 			select {
 			case <-ctx.Done():
@@ -232,8 +236,29 @@ func (s *Server) talk(ctx context.Context, l *line) error {
 	}
 }
 
+// part says the last word, and waits until the peer has heard it, which ends
+// the line, or is late.
+func (s *Server) part(ctx context.Context, l *line) error {
+	late := time.NewTimer(farewell)
+	defer late.Stop()
+	if err := send(l.stream, down{Removed: true}, farewell); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-late.C:
+	}
+	return ErrStranger
+}
+
 // next is the frame to send, if there is one.
 func (s *Server) next(ctx context.Context, l *line) (f down, some bool, err error) {
+	l.a.mu.Lock()
+	last := l.last
+	l.a.mu.Unlock()
+	if last || !s.gets(l.a.id) {
+		return down{Removed: true}, true, nil
+	}
 	orders, err := s.nextOrders(ctx, l)
 	if err != nil {
 		return down{}, false, err
@@ -249,9 +274,6 @@ func (s *Server) next(ctx context.Context, l *line) (f down, some bool, err erro
 	}
 	l.a.mu.Unlock()
 	if stale {
-		if !s.gets(l.a.id) {
-			return down{}, false, ErrStranger
-		}
 		roster, err := s.o.Members.RosterFor(l.a.id)
 		if err != nil {
 			return down{}, false, fmt.Errorf("roster for peer %s: %w", l.a.id, err)
@@ -336,8 +358,11 @@ func (s *Server) listen(ctx context.Context, l *line, from *bufio.Reader) error 
 		if err := l.a.tokens.WaitN(ctx, stray); err != nil {
 			return err
 		}
-		if !s.gets(l.a.id) {
-			return ErrStranger
+		if !s.gets(l.a.id) { // talk tells it so
+			l.a.mu.Lock()
+			l.stir()
+			l.a.mu.Unlock()
+			continue
 		}
 		if f.Report != nil {
 			if err := l.a.reports.Wait(ctx); err != nil {
@@ -348,6 +373,12 @@ func (s *Server) listen(ctx context.Context, l *line, from *bufio.Reader) error 
 		l.heard(s.now(), f)
 		if f.Report != nil {
 			s.o.OnReport(l.a.id, *f.Report)
+		}
+		if f.Roster != nil {
+			if err := l.a.reports.Wait(ctx); err != nil {
+				return err
+			}
+			s.o.OnRoster(l.a.id, *f.Roster)
 		}
 		if len(f.Receipts) > 0 {
 			if err := s.receive(ctx, l, f.Receipts); err != nil {

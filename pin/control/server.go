@@ -52,6 +52,9 @@ type ServerOptions struct {
 	OnReceipt func(p peer.ID, r Receipt)
 	// OnReport tells of each report that a peer sent.
 	OnReport func(p peer.ID, r Report)
+	// OnRoster gives the roster that a peer follows, which has refused the one
+	// that it was sent. Its signature is still to be verified.
+	OnRoster func(p peer.ID, e wire.Envelope)
 
 	Heartbeat time.Duration // of each line; 0: 15 s
 	Now       func() time.Time
@@ -71,6 +74,9 @@ func (o *ServerOptions) fill() {
 	}
 	if o.OnReport == nil {
 		o.OnReport = func(peer.ID, Report) {}
+	}
+	if o.OnRoster == nil {
+		o.OnRoster = func(peer.ID, wire.Envelope) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -238,6 +244,36 @@ func (s *Server) PushRoster() {
 			a.line.stir()
 		}
 		a.mu.Unlock()
+	}
+}
+
+// farewell is how long a peer may take to hear the last word.
+const farewell = 2 * time.Second
+
+// Farewell tells a peer that it is no member any more, if its line is up, and
+// returns when it has heard so, or after two seconds. The line ends.
+func (s *Server) Farewell(ctx context.Context, p peer.ID) {
+	s.mu.Lock()
+	a := s.accounts[p]
+	s.mu.Unlock()
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	l := a.line
+	if l == nil || !l.up {
+		a.mu.Unlock()
+		return
+	}
+	l.last = true
+	l.stir()
+	a.mu.Unlock()
+	late := time.NewTimer(2 * farewell)
+	defer late.Stop()
+	select {
+	case <-l.done:
+	case <-late.C:
+	case <-ctx.Done():
 	}
 }
 

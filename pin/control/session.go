@@ -27,6 +27,9 @@ type uplink struct {
 	latest uint64        // the newest order when the line began
 	caught bool          // the orders up to latest are here
 	regard Regard        // what the origin thinks of this peer; it outlives the line
+	show   bool          // a roster was refused: the origin shall see the one that is followed
+
+	removed time.Time // when the origin said that this peer is no member; zero: it is
 }
 
 // stir makes the line look what there is to send. The caller holds mu.
@@ -94,6 +97,7 @@ func (c *Client) begun(ctx context.Context, st network.Stream, from *bufio.Reade
 	l := &c.line
 	l.up, l.since, l.heard = true, now, now
 	l.nudged, l.got, l.said, l.latest, l.caught = true, m.Last, m.Last, f.Welcome.Latest, false
+	l.removed, l.show = time.Time{}, false
 	c.outbox.restart()
 	c.behind = c.behind || l.latest > m.Last
 	c.mu.Unlock()
@@ -136,6 +140,10 @@ func (c *Client) roster(f down) {
 	}
 	if err := c.o.Roster(*f.Roster); err != nil {
 		c.o.Log.Warn("roster refused", "origin", c.o.Origin.ID, "err", err)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.line.show = true
+		c.line.stir()
 	}
 }
 
@@ -171,6 +179,9 @@ func (c *Client) listen(ctx context.Context, st network.Stream, from *bufio.Read
 			c.line.regard = f.Regard.fit()
 		}
 		c.mu.Unlock()
+		if f.Removed {
+			return ErrRemoved
+		}
 		if f.Acked > 0 {
 			if err := c.acknowledged(ctx, f.Acked); err != nil {
 				return err
@@ -253,7 +264,7 @@ func (c *Client) talk(ctx context.Context, st network.Stream) error {
 				f.Report, last = &r, b
 			}
 		}
-		if due || f.Report != nil || f.Got != 0 || len(f.Receipts) > 0 {
+		if due || f.Report != nil || f.Got != 0 || f.Roster != nil || len(f.Receipts) > 0 {
 			due = false
 			if err := send(st, f, beats*c.o.Heartbeat); err != nil {
 				return fmt.Errorf("send to origin %s: %w", c.o.Origin.ID, err)
@@ -281,6 +292,11 @@ func (c *Client) next(ctx context.Context) (f up, nudged bool, err error) {
 	c.line.nudged = false
 	if c.line.got != c.line.said {
 		c.line.said, f.Got = c.line.got, c.line.got
+	}
+	if c.line.show && c.o.Known != nil {
+		if known := c.o.Known(); len(known.Payload) <= maxShown && len(f.Receipts) == 0 {
+			f.Roster, c.line.show = &known, false
+		}
 	}
 	return f, nudged, nil
 }

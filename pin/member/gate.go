@@ -22,6 +22,7 @@ type Gate struct {
 	always map[peer.ID]Role
 	roles  map[peer.ID]Role
 	once   map[peer.ID]time.Time // until when a one-time identity is let in
+	gone   map[peer.ID]time.Time // who was removed, and when: let in to be told so
 	visits map[peer.ID][]ma.Multiaddr
 	signal chan struct{} // closed at the next change; nil: nobody waits
 }
@@ -40,7 +41,7 @@ func NewGate(origins ...peer.ID) *Gate {
 func (g *Gate) Admits(p peer.ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	if _, ok := g.role(p); ok || g.invited(p) {
+	if _, ok := g.role(p); ok || g.invited(p) || g.removed(p) {
 		return true
 	}
 	_, visits := g.visits[p]
@@ -162,10 +163,11 @@ func (g *Gate) Guard(h host.Host) (stop func()) {
 	return sync.OnceFunc(func() { close(quit); done.Wait() })
 }
 
-// sweep closes the connections of those who are not admitted.
+// sweep closes the connections of those who are not admitted, and of those who
+// were when they were members.
 func (g *Gate) sweep(n network.Network) {
 	for _, p := range n.Peers() {
-		if !g.Admits(p) {
+		if g.onlyRemoved(p) || !g.Admits(p) {
 			_ = n.ClosePeer(p) // it is gone already, or goes
 		}
 	}

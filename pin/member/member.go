@@ -36,6 +36,8 @@ var (
 	ErrTaken = errors.New("name is taken")
 	// ErrInvalid says that what was given about a peer cannot be right.
 	ErrInvalid = errors.New("not valid")
+	// ErrRemoved says that the origin ended the membership of a peer.
+	ErrRemoved = errors.New("removed from the swarm")
 	// ErrFull says that no further peer or invitation can be kept.
 	ErrFull = errors.New("ledger is full")
 	// ErrRoster says that a roster is not the one to follow: of another realm,

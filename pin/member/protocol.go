@@ -15,7 +15,8 @@ import (
 
 // Protocol is the name of the enrolment protocol. The joiner opens a stream
 // under the one-time identity of its invitation, sends one enrolRequest, and
-// reads one enrolAnswer.
+// reads one enrolAnswer. A peer that was removed, and opens a stream under its
+// own identity, is answered without a request: it is told so.
 const Protocol protocol.ID = "/musen/enrol/1"
 
 // enrolmentKind is the kind under which a joiner signs an enrolment.
@@ -65,7 +66,7 @@ const failed refusal = "failed"
 
 // refusals are the words for what a joiner can do something about.
 func refusals() map[refusal]error {
-	return map[refusal]error{"expired": ErrExpired, "used": ErrUsed, "unknown": ErrInvite, "taken": ErrTaken, "invalid": ErrInvalid, "full": ErrFull}
+	return map[refusal]error{"expired": ErrExpired, "used": ErrUsed, "unknown": ErrInvite, "taken": ErrTaken, "invalid": ErrInvalid, "full": ErrFull, "removed": ErrRemoved}
 }
 
 // refuse is the answer that says err.

@@ -34,8 +34,9 @@ type enrolServer struct {
 }
 
 // ServeEnrol answers the enrolment protocol on h until stop, which waits for the
-// answers that are being given. A connection under a one-time identity is closed
-// after one enrolment, or when the time for one has passed.
+// answers that are being given. A connection under a one-time identity, or with
+// a peer that was removed, is closed after one answer, or when the time for an
+// enrolment has passed.
 func (l *Ledger) ServeEnrol(h host.Host) (stop func()) {
 	s := &enrolServer{ledger: l, running: map[peer.ID]int{}, limits: map[network.Conn]*time.Timer{}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -67,9 +68,9 @@ func (s *enrolServer) stop() {
 	s.done.Wait()
 }
 
-// limit closes a connection under a one-time identity in time.
+// limit closes a connection with somebody who is no member in time.
 func (s *enrolServer) limit(c network.Conn) {
-	if !s.ledger.gate.onlyInvited(c.RemotePeer()) {
+	if p := c.RemotePeer(); !s.ledger.gate.onlyInvited(p) && !s.ledger.gate.onlyRemoved(p) {
 		return
 	}
 	s.mu.Lock()
@@ -115,7 +116,8 @@ func (s *enrolServer) end(once peer.ID) {
 // handle serves one stream.
 func (s *enrolServer) handle(ctx context.Context, stream network.Stream) {
 	once := stream.Conn().RemotePeer()
-	if !s.ledger.gate.onlyInvited(once) || !s.begin(once) {
+	removed := s.ledger.gate.onlyRemoved(once)
+	if !removed && !s.ledger.gate.onlyInvited(once) || !s.begin(once) {
 		_ = stream.Reset()
 		return
 	}
@@ -124,7 +126,11 @@ func (s *enrolServer) handle(ctx context.Context, stream network.Stream) {
 	defer context.AfterFunc(ctx, func() { _ = stream.Reset() })()
 	log := s.ledger.opts.Log.With("invite", once)
 	err := stream.SetDeadline(time.Now().Add(s.ledger.opts.EnrolTimeout))
-	if err == nil {
+	switch {
+	case err != nil:
+	case removed:
+		err = finish(stream, refuse(ErrRemoved))
+	default:
 		err = s.converse(ctx, stream, once)
 	}
 	if err != nil {

@@ -51,6 +51,7 @@ func headKey() datastore.Key           { return root().ChildString("head") }
 func peersKey() datastore.Key          { return root().ChildString("peer") }
 func invitesKey() datastore.Key        { return root().ChildString("invite") }
 func peerKey(id peer.ID) datastore.Key { return peersKey().ChildString(id.String()) }
+func goneKey(id peer.ID) datastore.Key { return root().ChildString("gone").ChildString(id.String()) }
 func inviteKey(id peer.ID) datastore.Key {
 	return invitesKey().ChildString(id.String())
 }
@@ -94,6 +95,9 @@ func (l *Ledger) load(ctx context.Context) error {
 		return err
 	}
 	if err := l.checkWhole(noted); err != nil {
+		return err
+	}
+	if err := l.loadGone(ctx); err != nil {
 		return err
 	}
 	return l.begin(ctx)
@@ -179,9 +183,15 @@ func (l *Ledger) write(ctx context.Context, c change) error {
 	switch {
 	case c.peer.ID == "":
 	case c.remove:
-		err = errors.Join(err, b.Delete(ctx, peerKey(c.peer.ID)))
+		err = errors.Join(err, b.Delete(ctx, peerKey(c.peer.ID)), put(goneKey(c.peer.ID), departed{c.peer.ID, l.now()}))
+		if oldest, full := l.oldestGone(); full {
+			err = errors.Join(err, b.Delete(ctx, goneKey(oldest)))
+		}
 	default:
 		err = errors.Join(err, put(peerKey(c.peer.ID), c.peer))
+		if _, was := l.gate.gone[c.peer.ID]; was {
+			err = errors.Join(err, b.Delete(ctx, goneKey(c.peer.ID)))
+		}
 	}
 	if c.invite != nil {
 		err = errors.Join(err, put(inviteKey(c.invite.ID), c.invite))
@@ -244,7 +254,10 @@ func (l *Ledger) put(p Peer) {
 	l.bytes += weight(p) - weight(old)
 	l.sorted = nil
 	if !was || old.Role != p.Role {
-		l.gate.change(func() { l.gate.roles[p.ID] = p.Role })
+		l.gate.change(func() {
+			l.gate.roles[p.ID] = p.Role
+			delete(l.gate.gone, p.ID)
+		})
 	}
 }
 
@@ -256,7 +269,14 @@ func (l *Ledger) drop(id peer.ID) {
 	delete(l.names, old.Name)
 	l.bytes -= weight(old)
 	l.sorted = nil
-	l.gate.change(func() { delete(l.gate.roles, id) })
+	oldest, full := l.oldestGone()
+	l.gate.change(func() {
+		delete(l.gate.roles, id)
+		if full {
+			delete(l.gate.gone, oldest)
+		}
+		l.gate.gone[id] = l.now()
+	})
 }
 
 // keep enters an invitation.
