@@ -79,14 +79,19 @@ func (g *Gate) onlyInvited(p peer.ID) bool {
 
 // Visit lets a peer in until EndVisit, to ask for blocks and nothing else: what
 // it may have, others decide. It is dialled at the addresses given alone, those
-// of the last call. One that has a role, or gets one, keeps to that.
-func (g *Gate) Visit(p peer.AddrInfo) {
+// of the last call. Nothing comes of it, and it returns false, if p has a role,
+// or could have one by its invitation, or was removed; nor is one a visitor any
+// more to whom that happens later.
+func (g *Gate) Visit(p peer.AddrInfo) bool {
 	g.change(func() {
 		if g.visits == nil {
 			g.visits = map[peer.ID][]ma.Multiaddr{}
 		}
-		g.visits[p.ID] = slices.Clone(p.Addrs)
+		if g.stranger(p.ID) {
+			g.visits[p.ID] = slices.Clone(p.Addrs)
+		}
 	})
+	return g.Visits(p.ID)
 }
 
 // EndVisit ends what Visit began. A Guard closes the connections.
@@ -99,8 +104,13 @@ func (g *Gate) Visits(p peer.ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	_, visits := g.visits[p]
+	return visits && g.stranger(p)
+}
+
+// stranger reports whether nothing is known of p. The caller holds mu.
+func (g *Gate) stranger(p peer.ID) bool {
 	_, enrolled := g.role(p)
-	return visits && !enrolled && !g.invited(p)
+	return !enrolled && !g.invited(p) && !g.removed(p)
 }
 
 // mayDial reports whether p may be dialled at an address, for all that visits

@@ -31,8 +31,11 @@ func TestVisitorAsksForBlocksAlone(t *testing.T) {
 	visitor := newHost(t, key, both())
 	visitor.SetStreamHandler(echo, greet)
 	deaf(t, "before the visit", visitor, h, bitswap)
+	gone(t, visitor, h.ID())
 
-	l.Gate().Visit(infoOf(visitor))
+	if !l.Gate().Visit(infoOf(visitor)) {
+		t.Error("no visitor")
+	}
 	if _, ok := l.Gate().Role(id); ok || !l.Gate().Visits(id) || !l.Gate().Admits(id) {
 		t.Error("a visitor has a role, or is none")
 	}
@@ -59,8 +62,8 @@ func TestVisitDoesNotChangeARole(t *testing.T) {
 	for role, p := range map[string]peer.ID{
 		"replica": admit(t, l, Replica, "attic").ID, "storage": admit(t, l, Storage, "oslo").ID, "origin": h.ID(), "": i.ID,
 	} {
-		l.Gate().Visit(peer.AddrInfo{ID: p})
-		if got, _ := l.Gate().Role(p); string(got) != role || l.Gate().Visits(p) || !l.Gate().mayDial(p, h.Addrs()[0]) {
+		visits := l.Gate().Visit(peer.AddrInfo{ID: p})
+		if got, _ := l.Gate().Role(p); visits || string(got) != role || l.Gate().Visits(p) || !l.Gate().mayDial(p, h.Addrs()[0]) {
 			t.Errorf("%s: a visit changed it to %q", role, got)
 		}
 		l.Gate().EndVisit(p)
@@ -71,15 +74,17 @@ func TestVisitDoesNotChangeARole(t *testing.T) {
 	if _, _, err := join(t, i, newClock(), Offer{}); err != nil {
 		t.Errorf("an invited one that was a visitor: %v", err)
 	}
-	// One that is removed while it visits stays a visitor: whoever let it in
-	// has to end that.
+	// One that was removed comes back by no visit, but by whoever removed it.
 	p := admit(t, l, Guest, "reader")
 	l.Gate().Visit(peer.AddrInfo{ID: p.ID})
 	if err := l.Remove(t.Context(), p.ID); err != nil {
 		t.Fatal(err)
 	}
-	if !l.Gate().Visits(p.ID) {
-		t.Error("no visitor")
+	if l.Gate().Visit(peer.AddrInfo{ID: p.ID}) || l.Gate().Visits(p.ID) {
+		t.Error("a removed one visits")
+	}
+	if err := l.Admit(t.Context(), p); err != nil || !l.Gate().Admits(p.ID) {
+		t.Errorf("admitted again: %v", err)
 	}
 }
 
