@@ -100,7 +100,7 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 	if err = n.origin.Recover(ctx); err != nil {
 		return n, err
 	}
-	if err = n.startSwarm(ctx); err != nil {
+	if err = n.startSwarm(ctx, o.home); err != nil {
 		return n, err
 	}
 	if err = n.listen(o.home); err != nil {

@@ -3,6 +3,8 @@ package cmd
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/musenai/musen"
@@ -11,17 +13,32 @@ import (
 	"github.com/musenai/musen/internal/wants"
 	"github.com/musenai/musen/pin"
 	"github.com/musenai/musen/pin/keep"
+	"github.com/musenai/musen/pin/member"
 )
 
+// ledgerMark is where the home of an origin notes how far the ledger of its
+// peers is. It is in the folder of the node, so that it is backed up and put
+// back with the ledger.
+const ledgerMark = nodeDir + "/ledger.json"
+
+// damagedLedger says what to do about a ledger that lost something.
+func damagedLedger(home string, err error) error {
+	return &failure{exit: exitDamaged, code: "damaged_home", cause: err, next: "nothing was changed. Restore the folder " + nodeDir + " of " + home + " from the backup, whole. Without one, delete " + ledgerMark +
+		" in the home and start again: the node goes on with the peers that are left in its ledger, and all others must be invited anew"}
+}
+
 // startSwarm begins to keep copies of segments on other peers.
-func (n *runningNode) startSwarm(ctx context.Context) error {
+func (n *runningNode) startSwarm(ctx context.Context, home string) error {
 	c := n.cfg.Pin
 	err := n.swarm.Start(ctx, n.node, swarm.Options{
-		Realm: n.keys.Realm(), Site: c.Site, Catalogue: wants.New(n.rows),
+		Realm: n.keys.Realm(), Site: c.Site, Mark: filepath.Join(home, ledgerMark), Catalogue: wants.New(n.rows),
 		Pinset:   pin.Timing{Ping: c.PingInterval, Check: c.PingInterval},
 		Copies:   keep.Timing{Pass: c.ReconcileInterval, Cycle: c.AuditCycle, TrustedGrace: 3 * c.PingInterval},
 		Deadline: c.AuditDeadline, Now: time.Now, Rand: rand.Reader, Log: n.log,
 	})
+	if errors.Is(err, member.ErrDamaged) {
+		return damagedLedger(home, err)
+	}
 	if err != nil {
 		return err
 	}

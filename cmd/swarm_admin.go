@@ -47,7 +47,7 @@ func wirePeer(p swarm.Member) wire.Peer {
 		ID: p.ID.String(), Role: string(p.Role), Name: p.Name, Site: p.Site,
 		Addresses: append([]string{}, p.Addrs...), Enrolled: p.Enrolled, Draining: p.Draining, Leaving: r.Leaving,
 		Up: p.Line.Up, Since: p.Line.Since, Heard: p.Line.LastHeard, PausedUntil: r.Paused, Waiting: p.Waiting,
-		Standing: string(p.Conduct.Standing), Why: p.Conduct.Reason, Appeal: r.Appeal,
+		Standing: string(p.Conduct.Standing), Why: p.Conduct.Reason, Appeal: p.Appeal(),
 		Held: r.Held, Proved: int64(p.Copies.Proved), Used: r.Used, Free: r.Free, Served: r.Served,
 		Audited: p.Conduct.Last, Version: r.Version,
 	}

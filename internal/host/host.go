@@ -35,6 +35,7 @@ import (
 	"github.com/musenai/musen/pin/contract"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/wire"
 )
 
 // Options are what a Host is opened with.
@@ -68,6 +69,7 @@ type Timing struct {
 	Heartbeat  time.Duration                   // of the line to the origin; 15 s
 	Backoff    func(attempt int) time.Duration // before the line is tried again; 1 s to 1 min
 	Retry      func(attempt int) time.Duration // before a failed order is tried again; 2 s to 10 min
+	Return     time.Duration                   // before a host that was removed looks for the origin again; 1 h
 	Pin        pin.Timing                      // of the pinset, on storage peers
 	ScrubRate  int64                           // bytes per second that the check of the disk may read; 8 MiB
 	ScrubEvery time.Duration                   // between two checks; a week
@@ -109,6 +111,7 @@ type Host struct {
 
 	setting sync.Mutex // one change of the contract at a time
 	kept    map[peer.ID]string
+	out     chan struct{} // the origin removed this host
 	failed  chan error
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -122,7 +125,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, errors.New("open host: an option is missing")
 	}
 	o.Timing = o.Timing.withDefaults()
-	h := &Host{o: o, member: o.Book.Membership(), limit: o.Node.StorageMax, kept: map[peer.ID]string{}, failed: make(chan error, 1)}
+	h := &Host{o: o, member: o.Book.Membership(), limit: o.Node.StorageMax, kept: map[peer.ID]string{}, out: make(chan struct{}, 1), failed: make(chan error, 1)}
 	run, stop := context.WithCancel(context.Background())
 	h.stop = stop
 	if err := h.start(ctx, run); err != nil {
@@ -259,6 +262,8 @@ func (h *Host) openLine(ctx context.Context) (err error) {
 	h.line, err = control.NewClient(ctx, control.ClientOptions{
 		Host: self, Origin: h.o.Book.Origin(), Store: h.node.Store(), Key: self.Peerstore().PrivKey(self.ID()),
 		Realm: h.member.Realm, Handler: h.desk, Roster: h.o.Book.Accept, Report: h.report,
+		Known: func() wire.Envelope { return h.o.Book.Membership().Roster }, Regard: h.regarded,
+		Ousted: h.ousted, Removed: h.removed, Return: h.o.Timing.Return,
 		Holds: holds, Heartbeat: h.o.Timing.Heartbeat, Backoff: h.o.Timing.Backoff, Retry: h.o.Timing.Retry,
 		Now: h.o.Now, Log: h.o.Log,
 	})

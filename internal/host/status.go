@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 
@@ -31,7 +34,7 @@ func (h *Host) Status(context.Context) (local.Status, error) {
 		PeerID: h.member.Self.String(), Role: string(h.member.Role), Name: h.member.Name, Site: h.member.Site,
 		Realm: h.member.Realm, Version: h.o.Version, Peer: h.node.Addrs(), HTTP: h.HTTP(),
 		Origins:  []local.Line{{Peer: line.Origin.String(), Up: line.Up, Since: line.Since}},
-		CaughtUp: h.caughtUp(), Opens: moment(h.live.Opens()), Paused: moment(h.live.Paused()),
+		CaughtUp: h.caughtUp(), Removed: moment(line.Removed), Opens: moment(h.live.Opens()), Paused: moment(h.live.Paused()),
 		Leaving: m.Leaving, Appeal: m.Appeal, Contract: h.live.Contract(),
 		Held: int64(h.shelf.Len()), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
 		Used: st.Used, Free: st.Room(), Served: h.state.total(h.live.Served()),
@@ -180,8 +183,13 @@ func (h *Host) Leave(ctx context.Context, leaving bool) error {
 	return nil
 }
 
-// Appeal tells the origin what the host has to say against its standing.
+// Appeal tells the origin what the host has to say against its standing; ""
+// takes that back. White space is made one blank.
 func (h *Host) Appeal(ctx context.Context, text string) error {
+	text = strings.Join(strings.Fields(text), " ")
+	if strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return local.Refuse(http.StatusBadRequest, "bad_appeal", "an appeal is text")
+	}
 	if err := h.state.change(ctx, func(m *memory) { m.Appeal = text }); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -37,17 +38,62 @@ func trusted(r member.Roster, m member.Membership) []peer.ID {
 }
 
 // follow keeps connections to the trusted peers of the newest roster, and no
-// others, until ctx ends.
+// others, until ctx ends. A host that was removed keeps none: the line to the
+// origin alone is tried, now and then.
 func (h *Host) follow(ctx context.Context) {
 	for {
 		changed := h.o.Book.Changed()
 		h.connect(ctx, h.o.Book.Roster())
 		select {
 		case <-changed:
+		case <-h.out:
+			h.leave()
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// leave gives up the connections that are kept. They are made again with the
+// next roster.
+func (h *Host) leave() {
+	for id := range h.kept {
+		h.node.Unpeer(id)
+	}
+	clear(h.kept)
+}
+
+// removed is told that this host was removed.
+func (h *Host) removed() {
+	select {
+	case h.out <- struct{}{}:
+	default:
+	}
+}
+
+// ousted asks the origin, which took the connection and no line, whether this
+// host was removed.
+func (h *Host) ousted(ctx context.Context) bool {
+	return errors.Is(member.Ousted(ctx, h.node.Host(), h.o.Book.Origin().ID), member.ErrRemoved)
+}
+
+// regarded hears what the origin thinks. An appeal that was answered is taken
+// back.
+func (h *Host) regarded(r control.Regard) {
+	if appeal := h.state.get().Appeal; appeal == "" || appeal != r.Answered {
+		return
+	}
+	if err := h.state.change(context.Background(), func(m *memory) { m.Appeal = "" }); err != nil {
+		h.o.Log.Warn("take back an appeal that was answered", "err", err)
+		return
+	}
+	h.o.Log.Info("the origin answered the appeal", "standing", r.Standing, "reason", r.Reason)
+	h.line.Nudge()
 }
 
 // connect makes the connections those of a roster.

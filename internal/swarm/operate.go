@@ -107,11 +107,15 @@ func (s *Swarm) Admit(ctx context.Context, id, name string) (Member, error) {
 	return s.Peer(ctx, id)
 }
 
-// Remove ends the membership of a peer. What it holds stays noise.
+// Remove ends the membership of a peer, which is told so: now, if its line is
+// up, or when it comes back. What it holds stays noise.
 func (s *Swarm) Remove(ctx context.Context, nameOrID string) error {
 	p, err := s.ledger.Find(nameOrID)
 	if err != nil {
 		return err
+	}
+	if p.Role != member.Origin {
+		s.lines.Farewell(ctx, p.ID)
 	}
 	if err := s.ledger.Remove(ctx, p.ID); err != nil {
 		return err
@@ -138,7 +142,26 @@ func (s *Swarm) Drain(ctx context.Context, nameOrID string) (Member, error) {
 	return s.Peer(ctx, nameOrID)
 }
 
-// Reinstate makes a peer as one that is new, for a reason that is kept.
+// Appeal is what a member says against its standing and was not answered yet.
+func (m Member) Appeal() string {
+	if said := m.Line.Report.Appeal; said != m.Answered {
+		return said
+	}
+	return ""
+}
+
+// appealed takes note of what a peer says against its standing: once it says
+// nothing, or something else, the same words are an appeal again.
+func (s *Swarm) appealed(ctx context.Context, p peer.ID, text string) error {
+	known, err := s.ledger.Find(p.String())
+	if err != nil || known.Answered == "" || known.Answered == text {
+		return err
+	}
+	return s.ledger.Answer(ctx, p, "")
+}
+
+// Reinstate makes a peer as one that is new, for a reason that is kept. Its
+// appeal is answered so, and taken back at the peer.
 func (s *Swarm) Reinstate(ctx context.Context, nameOrID, reason string) (Member, error) {
 	p, err := s.ledger.Find(nameOrID)
 	if err != nil {
@@ -146,6 +169,14 @@ func (s *Swarm) Reinstate(ctx context.Context, nameOrID, reason string) (Member,
 	}
 	if err := s.standings.Reinstate(ctx, p.ID, reason); err != nil {
 		return Member{}, err
+	}
+	for _, l := range s.lines.Lines() {
+		if l.Peer != p.ID {
+			continue
+		}
+		if err := s.ledger.Answer(ctx, p.ID, l.Report.Appeal); err != nil {
+			return Member{}, err
+		}
 	}
 	s.keeper.Members()
 	return s.Peer(ctx, nameOrID)

@@ -30,6 +30,7 @@ import (
 	"github.com/musenai/musen/pin/keep"
 	"github.com/musenai/musen/pin/member"
 	"github.com/musenai/musen/pin/remote"
+	"github.com/musenai/musen/pin/wire"
 )
 
 // Catalogue is what is wanted, and what must not be.
@@ -43,6 +44,7 @@ type Catalogue interface {
 type Options struct {
 	Realm     string
 	Site      string // where this node is
+	Mark      string // file that notes how far the ledger is; see member.LedgerOptions
 	Catalogue Catalogue
 
 	Pinset   pin.Timing
@@ -127,7 +129,7 @@ func (s *Swarm) open(ctx context.Context) (err error) {
 	h, store := s.node.Host(), s.node.Store()
 	key := h.Peerstore().PrivKey(h.ID())
 	if s.ledger, err = member.OpenLedger(ctx, member.LedgerOptions{
-		Store: store, Key: key, Realm: s.o.Realm, Now: s.o.Now, Rand: s.o.Rand, Log: s.o.Log,
+		Store: store, Key: key, Realm: s.o.Realm, Mark: s.o.Mark, Now: s.o.Now, Rand: s.o.Rand, Log: s.o.Log,
 	}); err != nil {
 		return err
 	}
@@ -179,7 +181,7 @@ func (s *Swarm) makeKeeper(ctx context.Context) (err error) {
 	h := s.node.Host()
 	s.lines, err = control.NewServer(ctx, control.ServerOptions{
 		Host: h, Store: s.node.Store(), Key: h.Peerstore().PrivKey(h.ID()), Realm: s.o.Realm, Members: members{s.ledger}, Regard: s.regard,
-		OnLine: s.keeper.Line, OnReceipt: s.keeper.Receipt, OnReport: s.heard,
+		OnLine: s.keeper.Line, OnReceipt: s.keeper.Receipt, OnReport: s.heard, OnRoster: s.outrun,
 		Now: s.o.Now, Rand: s.o.Rand, Log: s.o.Log,
 	})
 	if err == nil {
@@ -195,7 +197,8 @@ func (s *Swarm) makeKeeper(ctx context.Context) (err error) {
 // heard takes what a peer says of itself.
 func (s *Swarm) heard(p peer.ID, r control.Report) {
 	ctx := context.Background()
-	if err := s.ledger.Update(ctx, p, r.Contract, r.Addrs); err != nil {
+	err := s.ledger.Update(ctx, p, r.Contract, r.Addrs)
+	if err = errors.Join(err, s.appealed(ctx, p, r.Appeal)); err != nil {
 		s.o.Log.Warn("record what a peer says of itself", "peer", p.String(), "err", err)
 	}
 	if now := s.o.Now(); r.Paused.After(now) || s.standings.Get(p).Excused.After(now) { // it began, or ended early
@@ -204,6 +207,13 @@ func (s *Swarm) heard(p peer.ID, r control.Report) {
 		}
 	}
 	s.keeper.Report(p, r)
+}
+
+// outrun hears of a roster that a peer follows in place of this origin's.
+func (s *Swarm) outrun(p peer.ID, e wire.Envelope) {
+	if err := s.ledger.Outrun(context.Background(), p, e); err != nil {
+		s.o.Log.Warn("a peer follows another roster", "peer", p.String(), "err", err)
+	}
 }
 
 // follow acts on changes of who belongs to the swarm.

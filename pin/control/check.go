@@ -211,7 +211,7 @@ func (r Report) fit() Report {
 
 func (r Regard) check() error {
 	for _, err := range []error{
-		text("standing", r.Standing, maxWord), text("outcome of an audit", r.Audit, maxWord), text("reason", r.Reason, maxReason),
+		text("standing", r.Standing, maxWord), text("outcome of an audit", r.Audit, maxWord), text("reason", r.Reason, maxReason), text("appeal", r.Answered, maxAppeal),
 		checkTime("time of a standing", r.Since), checkTime("time of an audit", r.Audited),
 	} {
 		if err != nil {
@@ -225,6 +225,7 @@ func (r Regard) check() error {
 // comes back.
 func (r Regard) fit() Regard {
 	r.Standing, r.Audit, r.Reason = plain(r.Standing, maxWord), plain(r.Audit, maxWord), plain(r.Reason, maxReason)
+	r.Answered = plain(r.Answered, maxAppeal)
 	r.Since, r.Audited = second(r.Since), second(r.Audited)
 	return r
 }

@@ -48,6 +48,9 @@ type ClientOptions struct {
 	Ousted func(context.Context) bool
 	// Removed tells that the origin said so, once until there is a line again.
 	Removed func()
+	// Regard takes what the origin thinks of this peer, when it is another than
+	// before. May be nil.
+	Regard func(Regard)
 	// Report is asked for what to tell the origin, about once per heartbeat.
 	Report func() Report
 
@@ -66,6 +69,9 @@ func (o *ClientOptions) fill() {
 	}
 	if o.Report == nil {
 		o.Report = func() Report { return Report{} }
+	}
+	if o.Regard == nil {
+		o.Regard = func(Regard) {}
 	}
 	if o.Ousted == nil {
 		o.Ousted = func(context.Context) bool { return false }

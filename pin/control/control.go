@@ -104,13 +104,15 @@ type Report struct {
 }
 
 // A Regard is what an origin thinks of a peer. The peer is told, so that whoever
-// runs it can see; nothing depends on it.
+// runs it can see; nothing depends on it, but that an appeal which was answered
+// is one no more.
 type Regard struct {
 	Standing string    `cbor:"1,keyasint"`           // in one word; "": none was told
 	Since    time.Time `cbor:"2,keyasint,omitempty"` // when it got that standing
 	Reason   string    `cbor:"3,keyasint,omitempty"` // why, in words
 	Audit    string    `cbor:"4,keyasint,omitempty"` // outcome of the last audit; "": there was none
 	Audited  time.Time `cbor:"5,keyasint,omitempty"` // the last audit that reached the peer
+	Answered string    `cbor:"6,keyasint,omitempty"` // the appeal of the peer that was answered
 }
 
 // Kinds under which orders and receipts are signed, a list of them at a time:

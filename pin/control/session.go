@@ -179,6 +179,9 @@ func (c *Client) listen(ctx context.Context, st network.Stream, from *bufio.Read
 			c.line.regard = f.Regard.fit()
 		}
 		c.mu.Unlock()
+		if f.Regard != nil {
+			c.o.Regard(f.Regard.fit())
+		}
 		if f.Removed {
 			return ErrRemoved
 		}

@@ -311,6 +311,22 @@ func (l *Ledger) Update(ctx context.Context, id peer.ID, c contract.Contract, ad
 	return nil
 }
 
+// Answer records that the appeal of a peer was answered, in the words of the
+// appeal; "" when it appeals no more.
+func (l *Ledger) Answer(ctx context.Context, id peer.ID, appeal string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.peers[id]
+	if !ok {
+		return fmt.Errorf("answer peer %s: %w", id, ErrUnknown)
+	}
+	p.Answered = appeal
+	if err := l.commit(ctx, change{peer: p}); err != nil {
+		return fmt.Errorf("answer peer %s: %w", id, err)
+	}
+	return nil
+}
+
 // same reports whether two lines of the ledger say the same.
 func same(a, b Peer) bool {
 	if !a.Enrolled.Equal(b.Enrolled) || !slices.Equal(a.Addrs, b.Addrs) || !slices.Equal(a.Contract.Label, b.Contract.Label) {

@@ -60,8 +60,8 @@ const (
 // Trusted reports whether peers of the role may change the pinset.
 func (r Role) Trusted() bool { return r == Origin || r == Storage }
 
-// A Peer is one line of the roster. In rosters that are sent, Contract is left
-// out: it is between the host and the origin.
+// A Peer is one line of the roster. In rosters that are sent, Contract and
+// Answered are left out: they are between the host and the origin.
 type Peer struct {
 	ID       peer.ID           `cbor:"1,keyasint"`
 	Role     Role              `cbor:"2,keyasint"`
@@ -71,6 +71,7 @@ type Peer struct {
 	Contract contract.Contract `cbor:"6,keyasint"`           // what a replica offers
 	Enrolled time.Time         `cbor:"7,keyasint"`
 	Draining bool              `cbor:"8,keyasint,omitempty"` // gets nothing new, and gives away what it has
+	Answered string            `cbor:"9,keyasint,omitempty"` // the appeal that was answered last, if it still stands
 }
 
 // A Roster is who belongs to the swarm, as the origin of Realm says. A replica

@@ -11,7 +11,7 @@ import (
 
 // line is what rosters say of a peer.
 func line(p Peer) Peer {
-	p.Contract = contract.Contract{}
+	p.Contract, p.Answered = contract.Contract{}, ""
 	return p
 }
 

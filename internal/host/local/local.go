@@ -43,8 +43,9 @@ type Status struct {
 	HTTP     string            `json:"http"` // address of the HTTP listener; "": off
 	Peer     []string          `json:"peer"` // multiaddrs that it listens on
 	Origins  []Line            `json:"origins"`
-	CaughtUp bool              `json:"caught_up"`       // it has carried out what it missed, and so serves
-	Opens    *time.Time        `json:"opens,omitempty"` // when it serves again; nil: it does now
+	CaughtUp bool              `json:"caught_up"`         // it has carried out what it missed, and so serves
+	Removed  *time.Time        `json:"removed,omitempty"` // when the origin said that this host is no member any more; nil: it did not
+	Opens    *time.Time        `json:"opens,omitempty"`   // when it serves again; nil: it does now
 	Paused   *time.Time        `json:"paused,omitempty"`
 	Leaving  bool              `json:"leaving"`
 	Appeal   string            `json:"appeal"`
