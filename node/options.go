@@ -7,6 +7,7 @@ import (
 
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/client"
+	"github.com/ipfs/boxo/bitswap/server"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -50,9 +51,13 @@ type Options struct {
 	// Sweep is how often open connections are held against Gate; 0: 1 s.
 	Sweep time.Duration
 	// Serve is asked for every block that a peer wants; one that it denies is
-	// answered like one that is not here. It must be quick and safe for
-	// concurrent use. nil: every block is served.
+	// answered like one that is not here. While it waits, what the peer sends
+	// waits. It must be safe for concurrent use. nil: every block is served.
 	Serve func(p peer.ID, c cid.Cid) bool
+	// Sent is told that n bytes of blocks begin to go out to a peer, some of
+	// which may never arrive. It must be quick and safe for concurrent use. nil:
+	// nobody is told.
+	Sent func(p peer.ID, n int)
 	// Upload says when bytes of blocks may go out to peers; nil: at once.
 	Upload Throttle
 	// Relay makes this node a relay for the peers that Gate admits and cannot
@@ -109,6 +114,9 @@ func (o Options) bitswap() []bitswap.Option {
 	opts := []bitswap.Option{
 		bitswap.WithClientOption(client.WithDontHaveTimeoutConfig(patience)),
 		bitswap.WithClientOption(client.WithoutDuplicatedBlockStats()),
+	}
+	if o.Sent != nil {
+		opts = append(opts, bitswap.WithServerOption(server.WithTracer(sent(o.Sent))))
 	}
 	if o.Serve != nil {
 		opts = append(opts, bitswap.WithPeerBlockRequestFilter(o.Serve))

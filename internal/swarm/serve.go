@@ -20,14 +20,16 @@ func (g gate) Admits(p peer.ID) bool { return g.s.ready.Load() && g.s.ledger.Gat
 
 // serve says which blocks a peer may have: a storage peer those of live
 // segments, a guest likewise, and a replica those that it was told to hold and
-// has not got. So a replica that gave its copy away cannot get it here again at
-// the moment when it is asked to prove that it has it.
+// has not got, within limits. So a replica that gave its copy away cannot get it
+// here again at the moment when it is asked to prove that it has it, and one
+// that never has enough takes its share a few times, and no more. Wants of
+// peers that are not trusted are looked up at a pace.
 func (s *Swarm) serve(p peer.ID, c cid.Cid) bool {
 	if !s.ready.Load() {
 		return false
 	}
 	role, ok := s.ledger.Gate().Role(p)
-	if !ok {
+	if !ok || !role.Trusted() && !s.limits.pace(p) {
 		return false
 	}
 	root, live := s.o.Catalogue.SegmentOf(context.Background(), c.Hash())
@@ -37,7 +39,8 @@ func (s *Swarm) serve(p peer.ID, c cid.Cid) bool {
 	return role != member.Replica || s.awaited(p, root)
 }
 
-// awaited reports whether a peer was told to hold a segment, and has not yet.
+// awaited reports whether a peer was told to hold a segment, has not yet, and
+// may take more.
 func (s *Swarm) awaited(p peer.ID, root cid.Cid) bool {
 	h, ok := s.keeper.Health(root)
 	if !ok {
@@ -45,10 +48,18 @@ func (s *Swarm) awaited(p peer.ID, root cid.Cid) bool {
 	}
 	for _, c := range h.Copies {
 		if c.Peer == p {
-			return c.State == keep.Ordered || c.State == keep.Failed || c.State == keep.Lost
+			open := c.State == keep.Ordered || c.State == keep.Failed || c.State == keep.Lost
+			return open && s.limits.grant(p, root, h.Want.Size)
 		}
 	}
 	return false
+}
+
+// sent notes which bytes go to a peer.
+func (s *Swarm) sent(p peer.ID, n int) {
+	if s.ready.Load() {
+		s.limits.took(p, n)
+	}
 }
 
 // restrict keeps those who were invited to the protocol of enrolment.

@@ -69,6 +69,7 @@ type Swarm struct {
 	services  *remote.Services
 	cluster   atomic.Pointer[pin.Cluster] // nil: no peer is trusted yet
 	joining   sync.Mutex                  // one goroutine opens it
+	limits    *limits
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -82,7 +83,7 @@ func New() *Swarm { return &Swarm{} }
 // Guard closes the node that is opened with o to all but the peers of the
 // swarm, and to each of them what it is not to have.
 func (s *Swarm) Guard(o *node.Options) {
-	o.Gate, o.Serve, o.Restrict = gate{s}, s.serve, s.restrict
+	o.Gate, o.Serve, o.Sent, o.Restrict = gate{s}, s.serve, s.sent, s.restrict
 }
 
 // Start begins to run the swarm on a node that was opened with Guard. The
@@ -90,7 +91,7 @@ func (s *Swarm) Guard(o *node.Options) {
 func (s *Swarm) Start(ctx context.Context, n *node.Node, o Options) (err error) {
 	s.o, s.node = o, n
 	run, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.stop, s.limits = stop, newLimits(run, o.Now)
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("start the swarm: %w", err), s.Close())
