@@ -6,6 +6,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/musenai/musen/pin"
 	"github.com/musenai/musen/pin/keep"
@@ -19,8 +20,9 @@ type gate struct{ s *Swarm }
 func (g gate) Admits(p peer.ID) bool { return g.s.ready.Load() && g.s.ledger.Gate().Admits(p) }
 
 // serve says which blocks a peer may have: a storage peer those of live
-// segments, a guest likewise, and a replica those that it was told to hold and
-// has not got, within limits. So a replica that gave its copy away cannot get it
+// segments, a guest likewise, a node of a pinning service those of segments that
+// the service is about to pin, and a replica those that it was told to hold and
+// has not got, both within limits. So a replica that gave its copy away cannot get it
 // here again at the moment when it is asked to prove that it has it, and one
 // that never has enough takes its share a few times, and no more. Wants of
 // peers that are not trusted are looked up at a pace.
@@ -29,12 +31,13 @@ func (s *Swarm) serve(p peer.ID, c cid.Cid) bool {
 		return false
 	}
 	role, ok := s.ledger.Gate().Role(p)
-	if !ok || !role.Trusted() && !s.limits.pace(p) {
+	visits := !ok && s.ledger.Gate().Visits(p)
+	if !ok && !visits || !role.Trusted() && !s.limits.pace(p) {
 		return false
 	}
 	root, live := s.o.Catalogue.SegmentOf(context.Background(), c.Hash())
-	if !live {
-		return false
+	if !live || visits {
+		return live && s.mayVisit(p, root)
 	}
 	return role != member.Replica || s.awaited(p, root)
 }
@@ -80,4 +83,12 @@ func (l *late) OpenStream(p peer.ID, dir network.Direction) (network.StreamManag
 		return nil, network.ErrResourceLimitExceeded
 	}
 	return l.s.ledger.Gate().Restrict(l.ResourceManager, pin.Protocols()...).OpenStream(p, dir)
+}
+
+// OpenConnection implements network.ResourceManager.
+func (l *late) OpenConnection(dir network.Direction, usefd bool, at ma.Multiaddr) (network.ConnManagementScope, error) {
+	if !l.s.ready.Load() {
+		return l.ResourceManager.OpenConnection(dir, usefd, at)
+	}
+	return l.s.ledger.Gate().Restrict(l.ResourceManager).OpenConnection(dir, usefd, at)
 }

@@ -49,7 +49,8 @@ type Options struct {
 
 	Pinset   pin.Timing
 	Copies   keep.Timing
-	Deadline time.Duration // of one batch of challenges; 0: the default
+	Deadline time.Duration  // of one batch of challenges; 0: the default
+	Services remote.Options // how services are reached, and how long things take; Start sets the rest
 
 	Now  func() time.Time
 	Rand io.Reader
@@ -137,10 +138,7 @@ func (s *Swarm) open(ctx context.Context) (err error) {
 	if s.standings, err = audit.OpenStandings(ctx, store, s.o.Now); err != nil {
 		return err
 	}
-	s.services, err = remote.Open(ctx, remote.Options{
-		Store: store, Origins: s.node.Addrs, Changed: func(root cid.Cid) { s.keeper.Look(root) }, Now: s.o.Now, Log: s.o.Log,
-	})
-	if err != nil {
+	if err = s.openServices(ctx); err != nil {
 		return err
 	}
 	s.auditor = audit.NewAuditor(audit.AuditorOptions{
