@@ -299,6 +299,7 @@ func TestServiceLetsNobodyBackIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "a guest fetches", func() bool {
+		_ = v.node.Disconnect(info.ID) // as whom it was let in to be told that it was removed
 		_ = v.node.Host().Connect(t.Context(), *info)
 		return v.node.Fetch(t.Context(), s.CID, 0) == nil
 	})
