@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -126,6 +127,9 @@ func (k *Keeper) health(s *segment) Health {
 	if h.Next.IsZero() || h.Next.After(at(now+int64(k.timing.Pass))) {
 		h.Next = at(now + int64(k.timing.Pass))
 	}
+	if coming, failing, opens := k.awaiting(s, now); len(coming)+len(failing) == 0 && !opens.IsZero() {
+		h.Next = opens
+	}
 	if own := s.slotOf(k.self); own != nil && own.broken() && own.due < h.Next.UnixNano() {
 		h.Next = at(max(own.due, now))
 	}
@@ -178,8 +182,8 @@ func (k *Keeper) why(x *slot, now int64) string {
 		return "not on the roster"
 	case h.shunned():
 		return "its standing is " + string(h.standing)
-	case !h.up() && h.excused(now):
-		return "away, as announced"
+	case h.excused(now):
+		return h.excuse(now)
 	case !h.up() && h.down > now:
 		return "not back yet"
 	case !h.up():
@@ -282,9 +286,9 @@ func (k *Keeper) shortfall(s *segment, t tally, now int64) string {
 	return fmt.Sprintf("%d of %d copies proved", proof, s.min)
 }
 
-// awaited names the peers whose copies are under way, and those whose are not.
-func (k *Keeper) awaited(s *segment, now int64) []string {
-	var coming, failing []string
+// awaiting names the peers whose copies are under way, and those whose are not.
+// opens is when the first opens of those that are waited for and may be away.
+func (k *Keeper) awaiting(s *segment, now int64) (coming, failing []string, opens time.Time) {
 	for i := range s.slots {
 		x := &s.slots[i]
 		says, proof := k.counts(x, now)
@@ -292,47 +296,88 @@ func (k *Keeper) awaited(s *segment, now int64) []string {
 		case !x.active() || proof || x.h.self:
 		case x.broken():
 			failing = append(failing, label(x.h)+" failed: "+reasonOr(x.reason, "no reason given"))
+		case (x.stage == ordered || says) && x.h.excused(now):
+			if next := x.h.opens(now); opens.IsZero() || next.Before(opens) {
+				opens = next
+			}
 		case x.stage == ordered || says:
 			coming = append(coming, label(x.h))
 		default:
 			failing = append(failing, label(x.h)+" is "+reasonOr(k.why(x, now), "not counted"))
 		}
 	}
+	return coming, failing, opens
+}
+
+// shut names the peers that are waited for and may be away.
+func (k *Keeper) shut(s *segment, now int64) (names []string) {
+	for i := range s.slots {
+		x := &s.slots[i]
+		if says, proof := k.counts(x, now); (x.stage == ordered || says) && !proof && x.h.excused(now) {
+			names = append(names, label(x.h)+" is "+x.h.excuse(now))
+		}
+	}
+	return names
+}
+
+// awaited says who is waited for, who is not, and who is missing.
+func (k *Keeper) awaited(s *segment, now int64) []string {
+	coming, failing, _ := k.awaiting(s, now)
+	closed := k.shut(s, now)
 	var parts []string
 	if len(coming) > 0 {
 		parts = append(parts, "waiting for "+some(coming))
 	}
-	if len(failing) > 0 {
-		parts = append(parts, some(failing))
+	for _, names := range [][]string{closed, failing} {
+		if len(names) > 0 {
+			parts = append(parts, some(names))
+		}
 	}
-	if len(coming) == 0 {
-		parts = append(parts, k.nobody(s))
+	if len(coming)+len(closed) == 0 {
+		parts = append(parts, k.nobody(s, now))
 	}
 	return parts
 }
 
 // nobody says who is missing, and whether room is.
-func (k *Keeper) nobody(s *segment) string {
-	storages, replicas, full := 0, 0, 0
+func (k *Keeper) nobody(s *segment, now int64) string {
+	storages, replicas, full, unheard, parting := 0, 0, 0, 0, 0
 	count := func(h *holder, of *int) {
-		*of++
-		if s.slotOf(h) == nil && !h.room(s.size) {
+		switch free := s.slotOf(h) == nil || !s.slotOf(h).active(); {
+		case h.enrolled && h.parting() && h.up() && !h.shunned():
+			if free {
+				parting++
+			}
+			return
+		case free && h.unheard(now):
+			unheard++
+		case !h.able:
+			return
+		case free && !h.room(s.size):
 			full++
 		}
+		*of++
 	}
 	for _, h := range k.storages {
-		if h.able {
-			count(h, &storages)
-		}
+		count(h, &storages)
 	}
 	for _, h := range k.replicas {
-		if h.able && h.role == member.Replica && h.contract.Carries(s.label) {
+		if h.role == member.Replica && h.contract.Carries(s.label) {
 			count(h, &replicas)
 		}
+	}
+	if parting > 0 && storages+replicas == 0 {
+		return "nobody else can take it: the only peers there are being drained, or leave"
 	}
 	text := fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", storages, replicas)
 	if full > 0 {
 		text += fmt.Sprintf(", and %d of them have no room", full)
+	}
+	if unheard > 0 {
+		text += fmt.Sprintf(", and %d of them are not heard from yet", unheard)
+	}
+	if parting > 0 {
+		text += fmt.Sprintf("; %d more are being drained, or leave", parting)
 	}
 	return text
 }

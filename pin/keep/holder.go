@@ -33,6 +33,7 @@ type holder struct {
 
 	contract contract.Contract
 	reported bool
+	measured bool  // its metrics have told of room
 	free     int64 // bytes that it could take when it last said so, less what it took since
 	promised int64 // bytes that were ordered and are not held yet
 	paused   int64 // absent by announcement until then
@@ -75,6 +76,25 @@ func (h *holder) excused(now int64) bool {
 		return false
 	}
 	return h.paused > now || !h.contract.Hours.Open(at(now))
+}
+
+// opens is when a replica that is excused will serve again.
+func (h *holder) opens(now int64) time.Time {
+	return h.contract.Hours.Next(at(max(now, h.paused)))
+}
+
+// excuse says why a replica that may be away is not asked for anything.
+func (h *holder) excuse(now int64) string {
+	if h.paused > now {
+		return "paused until " + h.opens(now).Format("2006-01-02 15:04 MST")
+	}
+	return "outside its hours until " + h.opens(now).Format("15:04 MST")
+}
+
+// unheard reports whether a peer that is there, or may just be coming back, has
+// not said yet how much room it has.
+func (h *holder) unheard(now int64) bool {
+	return h.enrolled && !h.reported && !h.measured && (h.up() || h.down > now)
 }
 
 // challengeable reports whether it is fair and useful to audit it now.
@@ -398,7 +418,7 @@ func (k *Keeper) measure(ms []Metric) {
 	for _, h := range k.storages {
 		m := known[h.id]
 		k.hungry = k.hungry || m.Free > h.free+h.free/8 // its first word of room may come after it was seen to be alive
-		h.alive, h.free = m.Alive, m.Free
+		h.alive, h.free, h.measured = m.Alive, m.Free, h.measured || m.Free > 0
 		if h.site == "" {
 			h.site = clip(m.Site)
 		}

@@ -19,13 +19,15 @@ import (
 
 // A Pin is one entry of the pinset: exactly the Holders, which are Max peers,
 // shall hold the segment. Min is how few of them may be there before the pinset
-// helps itself; no more than that are there now.
+// helps itself; no more than that are there now. Peers to Avoid give away what
+// they have: none but those that are Holders may hold it.
 type Pin struct {
 	Root     cid.Cid
 	Label    string
 	Size     int64
 	Min, Max int
 	Holders  []peer.ID
+	Avoid    []peer.ID
 }
 
 // A Metric is what a trusted peer last said about itself.

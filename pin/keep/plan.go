@@ -64,7 +64,7 @@ func (k *Keeper) prune(s *segment, now int64) {
 		case !x.h.enrolled:
 			s.move(x, former, now)
 			x.told, x.reason = true, ""
-		case x.stage == ordered && x.told && x.h.up() && now-max(x.since, x.h.heard) > int64(k.timing.Stall):
+		case x.stage == ordered && x.told && x.h.up() && !x.h.excused(now) && now-max(x.since, x.h.heard) > int64(k.timing.Stall):
 			s.fail(x, failed, "no receipt after "+k.timing.Stall.String(), now)
 			x.due = now + k.backoff(x.tries)
 		case x.stage == ordered && x.reason != "" && x.due != 0 && now >= x.due: // it stumbled
@@ -80,9 +80,9 @@ func (k *Keeper) prune(s *segment, now int64) {
 }
 
 // regret reports whether a copy was given up, the peer has not been told, and
-// now it is needed after all.
+// now it is needed after all. One that parts is asked only for what it had.
 func (k *Keeper) regret(s *segment, x *slot, now int64) bool {
-	if x.stage != former || x.h.role.Trusted() && !x.pinned || x.h.role == member.Replica && x.told {
+	if x.stage != former || x.h.parting() && x.proved == 0 || x.h.role.Trusted() && !x.pinned || x.h.role == member.Replica && x.told {
 		return false
 	}
 	return k.levelOf(s, k.tally(s, nil, now)) < Durable
@@ -304,8 +304,18 @@ func (k *Keeper) planPin(s *segment, j *job, now int64) {
 	j.flush = j.flush || s.unsaved
 	j.pin = &Pin{
 		Root: s.root, Label: s.label, Size: s.size,
-		Min: min(int(s.min), max(there, 1)), Max: len(holders), Holders: holders,
+		Min: min(int(s.min), max(there, 1)), Max: len(holders), Holders: holders, Avoid: k.parting(),
 	}
+}
+
+// parting are the trusted peers that give away what they have.
+func (k *Keeper) parting() (ids []peer.ID) {
+	for _, h := range k.storages {
+		if h.parting() {
+			ids = append(ids, h.id)
+		}
+	}
+	return ids
 }
 
 // planOrders collects the orders that the stages of the slots ask for and that

@@ -52,22 +52,40 @@ func (k *Keeper) fits(s *segment, h *holder) bool {
 	return h.enrolled && !h.parting() && !h.shunned() && h.contract.Carries(s.label)
 }
 
-// bestReplicas are those that shall have the copies, the best first.
+// bestReplicas are those that shall have the copies, the best first. Who is
+// outside its hours, or has paused, keeps what it has, and gets something new
+// only if there are not enough others: it would be proved no sooner than it
+// opens.
 func (k *Keeper) bestReplicas(s *segment, now int64) []place.Candidate {
 	if s.community == 0 {
 		return nil
 	}
 	cs := k.scratch[:0]
+	var closed []place.Candidate
 	for _, h := range k.replicas {
 		if !k.fits(s, h) {
 			continue
 		}
-		if x := s.slotOf(h); x != nil && k.firm(x) || k.mayTake(s, h, false, now) {
+		switch x := s.slotOf(h); {
+		case x != nil && k.firm(x):
+			cs = append(cs, h.candidate())
+		case !k.mayTake(s, h, false, now):
+		case h.excused(now):
+			closed = append(closed, h.candidate())
+		default:
 			cs = append(cs, h.candidate())
 		}
 	}
 	k.scratch = cs
-	return place.Choose(s.root, cs, int(s.community), nil, s.spread)
+	best := place.Choose(s.root, cs, int(s.community), nil, s.spread)
+	if missing := int(s.community) - len(best); missing > 0 && len(closed) > 0 {
+		sites := make([]string, len(best))
+		for i, c := range best {
+			sites[i] = c.Site
+		}
+		best = append(best, place.Choose(s.root, closed, missing, sites, s.spread)...)
+	}
+	return best
 }
 
 // askAgain gives n more copies to replicas that failed before, since there is

@@ -237,6 +237,10 @@ func (k *Keeper) comparePin(s *segment, p Pin, now int64) {
 			continue
 		}
 		x := s.addSlot(h)
+		if !x.active() && h.parting() && x.proved == 0 { // it gets nothing new: the entry is written without it
+			x.pinned, x.told, differs = true, true, true
+			continue
+		}
 		if !x.active() { // the pinset has helped itself
 			s.move(x, ordered, now)
 			x.told, x.reason, x.due, differs = true, "", k.probe(now), true
