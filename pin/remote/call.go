@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 )
 
 const (
-	maxToken   = 4 << 10
 	maxID      = 256 // bytes of a request's ID
 	maxReason  = 160
 	maxOrigins = 20 // as the API has it
@@ -24,29 +21,6 @@ const (
 
 // errNone says that a service does not know a request.
 var errNone = errors.New("the service does not know the request")
-
-// readToken reads the token of a service. No error of it holds the token.
-func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" || len(b) > maxToken {
-		return "", fmt.Errorf("read the token: %s is empty or longer than %d bytes", path, maxToken)
-	}
-	for _, r := range token {
-		if r <= ' ' || r > '~' {
-			return "", fmt.Errorf("read the token: %s holds more than one word of printable ASCII", path)
-		}
-	}
-	return token, nil
-}
 
 // line is the means to make requests to one service.
 type line struct {

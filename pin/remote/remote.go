@@ -54,7 +54,7 @@ var (
 type Service struct {
 	Name      string    `cbor:"1,keyasint"` // at most 32 letters, digits, dots and dashes
 	Endpoint  string    `cbor:"2,keyasint"` // https://host/path; http is for loopback alone
-	TokenFile string    `cbor:"3,keyasint"` // absolute path of a file with the access token
+	TokenFile string    `cbor:"3,keyasint"` // absolute path of a file with the access token, mode 0600
 	Added     time.Time `cbor:"4,keyasint"` // set by Add
 	Leaving   bool      `cbor:"5,keyasint,omitempty"`
 }
@@ -90,6 +90,8 @@ type Status struct {
 	Copies map[State]int
 	Error  string    // of the last request; empty: it went well
 	At     time.Time // of the last request
+	Reason string    // Error, or why one of the copies failed; empty: none did
+	Next   time.Time // when what failed, or was not confirmed, is tried again; zero: nothing is to be
 }
 
 // Timing is how long things take. Fields that are 0 have the default.
@@ -172,9 +174,13 @@ func Open(ctx context.Context, o Options) (*Services, error) {
 const maxServices = 16
 
 // Add adds a service, which gets a copy of every segment that is kept. It is
-// durable on return; nothing has been asked of the service then.
+// durable on return; nothing has been asked of the service then. A token file
+// that cannot be used now is refused with ErrToken.
 func (s *Services) Add(ctx context.Context, v Service) error {
 	if err := s.check(v); err != nil {
+		return fmt.Errorf("add a pinning service: %w", err)
+	}
+	if _, err := readToken(v.TokenFile); err != nil {
 		return fmt.Errorf("add a pinning service: %w", err)
 	}
 	v.Endpoint = strings.TrimRight(v.Endpoint, "/")
@@ -234,11 +240,7 @@ func (s *Services) List() []Status {
 	defer s.mu.Unlock()
 	out := make([]Status, 0, len(s.services))
 	for _, n := range s.services {
-		st := Status{Service: n.Service, Copies: map[State]int{}, Error: n.problem, At: n.at}
-		for _, p := range n.pins {
-			st.Copies[p.state]++
-		}
-		out = append(out, st)
+		out = append(out, n.status())
 	}
 	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
 	return out

@@ -248,7 +248,7 @@ func TestImpossibleServices(t *testing.T) {
 			t.Errorf("%.60q at %.60q: %v", v.Name, v.Endpoint, err)
 		}
 	}
-	ok := Service{Name: "a", Endpoint: "https://example.org", TokenFile: "/t"}
+	ok := Service{Name: "a", Endpoint: "https://example.org", TokenFile: f.token}
 	if err := f.Add(context.Background(), ok); err != nil {
 		t.Fatal(err)
 	}

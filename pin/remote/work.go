@@ -41,6 +41,27 @@ type pin struct {
 	index  int // place in the agenda; -1: not there
 }
 
+// status is how a service does.
+func (n *service) status() Status {
+	st := Status{Service: n.Service, Copies: map[State]int{}, Error: n.problem, At: n.at, Reason: n.problem}
+	for _, p := range n.pins {
+		st.Copies[p.state]++
+		if p.reason != "" && (st.Next.IsZero() || p.next.Before(st.Next)) {
+			st.Next = p.next
+			if n.problem == "" {
+				st.Reason = p.reason
+			}
+		}
+	}
+	if st.Next.IsZero() && st.Reason != "" {
+		st.Next = n.due.next()
+	}
+	if !st.Next.IsZero() && st.Next.Before(n.resting) {
+		st.Next = n.resting
+	}
+	return st
+}
+
 // want has a service hold a segment. The lock is held, as in the rest of the
 // file unless said otherwise.
 func (s *Services) want(n *service, root cid.Cid, label string) {
