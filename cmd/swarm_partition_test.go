@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,14 +15,15 @@ import (
 type lan struct {
 	t        *testing.T
 	prefix   string
+	net      string // the first three numbers of its addresses
 	machines int
 }
 
 // newLAN makes a switch. It takes the rights of root.
-func newLAN(t *testing.T) *lan {
+func newLAN(t *testing.T, net string) *lan {
 	t.Helper()
 	need(t, "ip")
-	l := &lan{t: t, prefix: fmt.Sprintf("musen%d", os.Getpid())}
+	l := &lan{t: t, prefix: fmt.Sprintf("musen%d-%s", os.Getpid(), net), net: net}
 	l.namespace("switch")
 	l.ip("-n", l.name("switch"), "link", "add", "br0", "type", "bridge")
 	l.ip("-n", l.name("switch"), "link", "set", "br0", "up")
@@ -53,7 +55,7 @@ func (l *lan) machine(machine string) (address string, wrap []string) {
 	port := "p-" + machine
 	l.ip("-n", l.name("switch"), "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", l.name(machine))
 	l.ip("-n", l.name("switch"), "link", "set", port, "master", "br0", "up")
-	address = fmt.Sprintf("10.77.0.%d", l.machines)
+	address = fmt.Sprintf("%s.%d", l.net, l.machines)
 	l.ip("-n", l.name(machine), "addr", "add", address+"/24", "dev", "eth0")
 	l.ip("-n", l.name(machine), "link", "set", "eth0", "up")
 	return address, []string{"ip", "netns", "exec", l.name(machine)}
@@ -65,36 +67,53 @@ func (l *lan) cable(machine, state string) {
 	l.ip("-n", l.name("switch"), "link", "set", "p-"+machine, state)
 }
 
+// fleet starts an origin on a machine of its own, with more settings if there
+// are any.
+func (l *lan) fleet(settings ...string) *fleet {
+	l.t.Helper()
+	address, wrap := l.machine("origin")
+	s := &fleet{radio: &radio{t: l.t, home: filepath.Join(l.t.TempDir(), "home")}, peers: map[string]*peerNode{}}
+	s.musen("init")
+	p, err := serve(s.home, append(listening(address), settings...), wrap)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	s.node = p
+	l.t.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			l.t.Errorf("stop: %v\n%s", err, &p.log)
+		}
+	})
+	return s
+}
+
+// listening is the environment of a node that listens on an address.
+func listening(address string) []string {
+	return append(os.Environ(), "MUSEN_NODE_LISTEN=/ip4/"+address+"/tcp/4001,/ip4/"+address+"/udp/4001/quic-v1")
+}
+
+// joinFrom makes a peer on a machine, a site of its own, and starts it.
+func (s *fleet) joinFrom(wrap []string, address, role, name string, flags ...string) {
+	s.t.Helper()
+	p := &peerNode{t: s.t, name: name, home: filepath.Join(s.t.TempDir(), name), wrap: wrap, env: listening(address)}
+	invite := s.musen("peer", "invite", "--role", role, "--name", name, "--site", name)
+	run(s.t, "", wrap[0], slices.Concat(wrap[1:], []string{"musen", "--home", p.home, "join", invite}, flags)...)
+	p.start()
+	s.t.Cleanup(p.stop)
+	s.peers[name] = p
+}
+
 // H63, P18: two machines of three are cut off from the third while segments are
 // added and removed. When the cable is back they agree: what was acknowledged
 // is held everywhere, what was removed is gone everywhere.
 func TestSwarmPartition(t *testing.T) {
 	t.Parallel()
-	l := newLAN(t)
-	address, wrap := l.machine("origin")
-	s := &fleet{radio: &radio{t: t, home: filepath.Join(t.TempDir(), "home")}, peers: map[string]*peerNode{}}
-	s.musen("init")
-	listen := "MUSEN_NODE_LISTEN=/ip4/" + address + "/tcp/4001,/ip4/" + address + "/udp/4001/quic-v1"
-	p, err := serve(s.home, append(os.Environ(), listen), wrap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.node = p
-	t.Cleanup(func() {
-		if err := p.stop(); err != nil {
-			t.Errorf("stop: %v\n%s", err, &p.log)
-		}
-	})
+	l := newLAN(t, "10.77.0")
+	s := l.fleet()
 	s.musen("station", "create", "jazz", "--replicas", "3..3")
 	for _, name := range []string{"a", "b"} {
 		address, wrap := l.machine(name)
-		p := &peerNode{t: t, name: name, home: filepath.Join(t.TempDir(), name), wrap: wrap,
-			env: append(os.Environ(), "MUSEN_NODE_LISTEN=/ip4/"+address+"/tcp/4001")}
-		invite := s.musen("peer", "invite", "--role", "storage", "--name", name, "--site", name)
-		run(t, "", wrap[0], append(wrap[1:], "musen", "--home", p.home, "join", invite)...)
-		p.start()
-		t.Cleanup(p.stop)
-		s.peers[name] = p
+		s.joinFrom(wrap, address, "storage", name)
 	}
 	files := bundled(t)
 	old := s.airDurable(files[0])

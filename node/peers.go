@@ -18,7 +18,11 @@ const (
 	firstRedial = 200 * time.Millisecond
 	dialTime    = 10 * time.Second
 	lasting     = 2 * time.Second // a connection that ends sooner was not wanted
-	keptTag     = "musen-kept"
+	// firstDetour is how long a connection through a relay is left as it is,
+	// and longestDetour how long after many that could not be made direct.
+	firstDetour   = 10 * time.Second
+	longestDetour = 6 * time.Hour
+	keptTag       = "musen-kept"
 )
 
 // keptPeers are the peers that a connection is kept to.
@@ -98,13 +102,19 @@ func (n *Node) Disconnect(id peer.ID) error {
 }
 
 // keepPeer dials until ctx ends. A connection that the other side ends at once
-// is as good as none: a peer that has removed this one is left in peace.
+// is as good as none: a peer that has removed this one is left in peace. One
+// through a relay is made anew now and then: holes are punched when one begins,
+// and not when that was before both knew how they are seen from outside.
 func (n *Node) keepPeer(ctx context.Context, k *keptPeer) {
-	pause := firstRedial
+	pause, detour := firstRedial, firstDetour
 	for ctx.Err() == nil {
 		if n.dial(ctx, k) == nil {
 			began := time.Now()
 			k.rest(ctx, n.opts.Redial)
+			if n.relayedFor(k.id) > detour {
+				_ = n.Disconnect(k.id) // it is closed already
+				detour = min(6*detour, longestDetour)
+			}
 			if time.Since(began) >= min(lasting, n.opts.Redial) {
 				pause = firstRedial
 				continue
@@ -113,6 +123,18 @@ func (n *Node) keepPeer(ctx context.Context, k *keptPeer) {
 		k.rest(ctx, pause/2+rand.N(pause/2+1))
 		pause = min(2*pause, n.opts.Redial)
 	}
+}
+
+// relayedFor is for how long there has been no connection to a peer but one
+// through a relay; 0: there is a direct one, or none.
+func (n *Node) relayedFor(id peer.ID) (d time.Duration) {
+	for _, c := range n.kubo.PeerHost.Network().ConnsToPeer(id) {
+		if _, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_CIRCUIT); err != nil {
+			return 0
+		}
+		d = max(d, time.Since(c.Stat().Opened))
+	}
+	return d
 }
 
 // rest returns after a while, or when k is woken.

@@ -17,6 +17,7 @@ needs=(
   ffmpeg:ffmpeg
   ip:iproute2
   mpv:mpv
+  nft:nftables
   strace:strace
 )
 test_timeout=40m
