@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,6 +114,7 @@ type Host struct {
 	setting sync.Mutex // one change of the contract at a time
 	kept    map[peer.ID]string
 	out     chan struct{} // the origin removed this host
+	bare    bool          // there was no folder of blocks
 	failed  chan error
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -119,7 +122,7 @@ type Host struct {
 }
 
 // Open starts a host. ctx is for the start alone. Whoever opens it must Close
-// it.
+// it. A home that lost something is not opened: the error is a Damage.
 func Open(ctx context.Context, o Options) (*Host, error) {
 	if o.Book == nil || o.Now == nil || o.Log == nil {
 		return nil, errors.New("open host: an option is missing")
@@ -136,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 
 // start opens the parts. run is what lives as long as the host.
 func (h *Host) start(ctx, run context.Context) error {
-	terms, err := contract.Load(h.o.ContractFile)
+	terms, err := loadContract(h.o.ContractFile)
 	if err != nil {
 		return err
 	}
@@ -147,13 +150,13 @@ func (h *Host) start(ctx, run context.Context) error {
 	if err := h.openNode(ctx, terms); err != nil {
 		return err
 	}
-	if err := h.openStores(ctx); err != nil {
+	if err := h.records(ctx, h.openStores(ctx)); err != nil {
 		return err
 	}
 	if err := h.reconcile(ctx); err != nil {
 		return err
 	}
-	if err := h.openLine(ctx); err != nil {
+	if err := h.records(ctx, h.openLine(ctx)); err != nil {
 		return err
 	}
 	if h.member.Role == member.Storage {
@@ -171,6 +174,13 @@ func (h *Host) start(ctx, run context.Context) error {
 
 func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error) {
 	o := h.o.Node
+	if err := checkNode(o.Dir, h.member.Self); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, "blocks")); err != nil {
+		h.bare = true
+		h.o.Log.Warn("the folder of the blocks is missing: they are fetched again, as far as somebody has them", "err", err)
+	}
 	gate := h.o.Book.Gate()
 	o.Gate, o.Serve, o.Upload = gate, h.serves, h.live
 	o.Restrict = func(rm network.ResourceManager) network.ResourceManager {
@@ -196,6 +206,9 @@ func (h *Host) storageMax(terms contract.Contract) int64 {
 // openStores reads what the host remembers.
 func (h *Host) openStores(ctx context.Context) (err error) {
 	store := h.node.Store()
+	if err := h.checkRecords(ctx); err != nil {
+		return err
+	}
 	if h.shelf, err = shelf.Open(ctx, store); err != nil {
 		return err
 	}
@@ -299,7 +312,7 @@ func (h *Host) begin(run context.Context) {
 	h.running.Go(func() { h.follow(run) })
 	h.running.Go(func() { h.save(run) })
 	h.running.Go(func() { h.sweep(run) })
-	h.running.Go(func() { h.scrubber().Run(run) })
+	h.running.Go(func() { h.check(run) })
 	if h.http != nil {
 		h.running.Go(func() {
 			if err := h.http.Serve(h.o.HTTP.Listener); err != nil {
@@ -340,10 +353,28 @@ func (h *Host) saveServed() {
 	}
 }
 
+// check checks the disk, not before somebody is there to give blocks if there
+// are none.
+func (h *Host) check(ctx context.Context) {
+	if h.bare {
+		select {
+		case <-h.line.Ready():
+		case <-ctx.Done():
+			return
+		}
+	}
+	h.scrubber().Run(ctx)
+}
+
+// scrubber checks the disk once a while, and at once if there are no blocks.
 func (h *Host) scrubber() *scrub.Scrubber {
+	last := h.state.get().Scrub.Began
+	if h.bare {
+		last = time.Time{}
+	}
 	return scrub.New(scrub.Options{
 		Disk: disk{h.node}, Segments: segments{h.node, h.shelf}, Mender: mender{h},
-		Rate: h.o.Timing.ScrubRate, Every: h.o.Timing.ScrubEvery, Last: h.state.get().Scrub.Began,
+		Rate: h.o.Timing.ScrubRate, Every: h.o.Timing.ScrubEvery, Last: last,
 		Done: h.scrubbed, Now: h.o.Now, Log: h.o.Log,
 	})
 }
