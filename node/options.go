@@ -58,10 +58,12 @@ type Options struct {
 	// which may never arrive. It must be quick and safe for concurrent use. nil:
 	// nobody is told.
 	Sent func(p peer.ID, n int)
-	// Upload says when bytes of blocks may go out to peers; nil: at once.
+	// Upload says when bytes of blocks, and bytes that are relayed, may go out to
+	// peers; nil: at once.
 	Upload Throttle
 	// Relay makes this node a relay for the peers that Gate admits and cannot
-	// be dialled. It must be one that can.
+	// be dialled. It must be one that can. A peer may send 1 MiB a second
+	// through it, and all together 8 MiB.
 	Relay bool
 	// Relays holds multiaddrs, peer ID included, of nodes with Relay through
 	// which this one, that nobody can dial, is reached until a hole is punched.

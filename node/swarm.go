@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,7 +19,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/fx"
 )
@@ -59,22 +59,13 @@ const (
 	// relayRetry how long one that had no place is left alone.
 	relaySearch = 5 * time.Second
 	relayRetry  = 30 * time.Second
-	// relayGuests bounds how many peers a relay is there for, relayShare how
-	// many of them may come from one place: the Gate chose them all.
-	relayGuests = 1024
-	relayShare  = 128
 )
 
 // swarm returns what libp2p is told besides Kubo's settings.
 func (o Options) swarm() ([]libp2p.Option, error) {
 	var opts []libp2p.Option
 	if o.Relay {
-		limits := relay.DefaultResources()
-		limits.MaxReservations = relayGuests
-		limits.MaxReservationsPerIP, limits.MaxReservationsPerASN = relayShare, relayShare
-		opts = append(opts,
-			libp2p.EnableRelayService(relay.WithResources(limits), relay.WithInfiniteLimits()),
-			libp2p.ForceReachabilityPublic(), libp2p.EnableHolePunching())
+		opts = append(opts, libp2p.ForceReachabilityPublic(), libp2p.EnableHolePunching())
 	}
 	if len(o.Relays) == 0 {
 		return opts, nil
@@ -99,9 +90,9 @@ func (o Options) swarm() ([]libp2p.Option, error) {
 	return opts, nil
 }
 
-// hostOption makes Kubo's host with our gater around Kubo's own, with what peers
-// send bounded and uploads throttled. libp2p refuses a second ConnectionGater,
-// so the gater is exchanged in the finished configuration.
+// hostOption makes Kubo's host with our gater around Kubo's own, with a relay,
+// with what peers send bounded and uploads throttled. libp2p refuses a second
+// ConnectionGater, so the gater is exchanged in the finished configuration.
 func hostOption(ctx context.Context, o Options, more []libp2p.Option) kubolibp2p.HostOption {
 	return func(id peer.ID, ps peerstore.Peerstore, opts ...libp2p.Option) (host.Host, error) {
 		opts = append(opts, more...)
@@ -120,6 +111,13 @@ func hostOption(ctx context.Context, o Options, more []libp2p.Option) kubolibp2p
 		h, err := kubolibp2p.DefaultHostOption(id, ps, opts...)
 		if err != nil {
 			return nil, err
+		}
+		if o.Relay {
+			r, err := newRelayHost(ctx, h, o.Upload)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("start the relay: %w", err), h.Close())
+			}
+			h = r
 		}
 		h = newInboxHost(ctx, h)
 		if o.Upload != nil {

@@ -226,7 +226,8 @@ func TestRelay(t *testing.T) {
 		}
 		guests.set(p, true)
 	}
-	origin := reopen(t, dirs[0], gated(&guests), func(o *Options) { o.Relay = true })
+	m := &meter{waits: make(chan struct{}, 1)}
+	origin := reopen(t, dirs[0], gated(&guests), func(o *Options) { o.Relay, o.Upload = true, m })
 	home := func(o *Options) { o.Relays = via(t, origin, "/").strings() }
 	hidden, friend := reopen(t, dirs[1], gated(&guests), home), reopen(t, dirs[2], gated(&guests), home)
 	x := add(t, hidden, sealedBytes(1, 3*leafSize))
@@ -248,6 +249,11 @@ func TestRelay(t *testing.T) {
 	if err := origin.Verify(t.Context(), x.root); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the relay keeps what passes: %v", err)
 	}
+	m.mu.Lock()
+	if m.granted < len(x.data) || m.most > m.Burst() {
+		t.Errorf("%d of %d bytes in pieces of %d waited for the relay's upload", m.granted, len(x.data), m.most)
+	}
+	m.mu.Unlock()
 }
 
 func TestRelaysAreChecked(t *testing.T) {

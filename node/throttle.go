@@ -29,11 +29,15 @@ type throttledHost struct {
 }
 
 func newThrottledHost(ctx context.Context, h host.Host, limit Throttle) *throttledHost {
-	slice := uploadSlice
+	return &throttledHost{Host: h, ctx: ctx, limit: limit, slice: sliceOf(limit)}
+}
+
+// sliceOf is how many bytes may wait for a Throttle, or for none, at a time.
+func sliceOf(limit Throttle) int {
 	if b, ok := limit.(interface{ Burst() int }); ok {
-		slice = max(1, min(slice, b.Burst()))
+		return max(1, min(uploadSlice, b.Burst()))
 	}
-	return &throttledHost{Host: h, ctx: ctx, limit: limit, slice: slice}
+	return uploadSlice
 }
 
 func (h *throttledHost) NewStream(ctx context.Context, p peer.ID, protocols ...protocol.ID) (network.Stream, error) {
