@@ -35,7 +35,9 @@ type pin struct {
 	next   time.Time
 	reason string
 	begun  time.Time // when the present request was first seen
-	tries  int       // in a row that failed, or that found it under way
+	tries  int       // at which the service failed since it last had it
+	errs   int       // requests that went wrong in a row
+	polls  int       // in a row that found it in the same state, under way
 	asked  bool      // the service may know of it
 	busy   bool
 	index  int // place in the agenda; -1: not there
@@ -74,7 +76,7 @@ func (s *Services) want(n *service, root cid.Cid, label string) {
 	}
 	s.become(p, Waiting, "")
 	s.visits.shut(n.Name, root)
-	p.tries = 0
+	p.tries, p.errs = 0, 0
 	if !p.busy {
 		n.due.set(p, s.o.Now())
 	}
@@ -88,7 +90,7 @@ func (s *Services) unwant(n *service, root cid.Cid) {
 	}
 	s.become(p, Removing, "")
 	s.visits.shut(n.Name, root)
-	p.tries = 0
+	p.tries, p.errs = 0, 0
 	if !p.busy {
 		n.due.set(p, s.o.Now())
 	}
@@ -300,6 +302,9 @@ func (s *Services) conclude(ctx context.Context, n *service, p *pin, before pin,
 		p.asked = true
 	}
 	now := s.o.Now()
+	if err == nil {
+		p.errs = 0
+	}
 	if a.id != "" {
 		p.id = a.id
 		if a.fresh || p.begun.IsZero() {
@@ -313,12 +318,12 @@ func (s *Services) conclude(ctx context.Context, n *service, p *pin, before pin,
 		p.id, p.asked = "", false
 		n.due.set(p, now)
 	case err != nil:
-		p.tries++
+		p.errs++
 		if p.state != Removing && p.state != Pinned {
 			s.become(p, Failed, err.Error())
 		}
 		p.reason = err.Error()
-		n.due.set(p, now.Add(backoff(s.timing.Retry, p.tries-1, time.Hour)))
+		n.due.set(p, now.Add(backoff(s.timing.Retry, p.errs-1, time.Hour)))
 	case before.state == Removing: // not all of it yet
 		n.due.set(p, now.Add(s.timing.Retry))
 	default:
@@ -343,11 +348,11 @@ func (s *Services) follow(n *service, p *pin, a answer, now time.Time) {
 		n.due.set(p, now.Add(backoff(s.timing.Retry, p.tries-1, time.Hour)))
 		return
 	case !again:
-		p.tries = 0
+		p.polls = 0
 	}
 	if late := p.begun.Add(s.timing.Visit); s.o.Visitors != nil && !now.Before(late) {
 		p.reason = fmt.Sprintf("not done in %s; its nodes are let in no more", s.timing.Visit)
 	}
-	n.due.set(p, now.Add(backoff(s.timing.Poll, p.tries, 10*time.Minute)))
-	p.tries++
+	n.due.set(p, now.Add(backoff(s.timing.Poll, p.polls, 10*time.Minute)))
+	p.polls++
 }
