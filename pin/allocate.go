@@ -99,7 +99,8 @@ func candidatesOf(room, sites []capi.Metric) []place.Candidate {
 
 // holders chooses who holds root. Peers that are preferred and alive come
 // first, then those that have it already, then others by rendezvous. Holders
-// that are lost keep their place as long as enough others are alive.
+// that are lost keep their place as long as enough others are alive. Of those to
+// avoid only who is preferred and holds it already can be chosen.
 func (c *Cluster) holders(root cid.Cid, old []peer.ID, pl Placement) ([]peer.ID, error) {
 	ctx := context.Background()
 	alive, sites := c.monitor.alive(), c.monitor.LatestMetrics(ctx, metricSite)
@@ -120,11 +121,15 @@ func (c *Cluster) holders(root cid.Cid, old []peer.ID, pl Placement) ([]peer.ID,
 		}
 		return n
 	}
+	avoid := func(p peer.ID) bool {
+		return slices.Contains(pl.Avoid, p) && !(slices.Contains(pl.Prefer, p) && slices.Contains(old, p))
+	}
 	for _, p := range pl.Prefer {
-		if live([]peer.ID{p}) == 1 {
+		if live([]peer.ID{p}) == 1 && !avoid(p) {
 			add(p)
 		}
 	}
+	old = slices.DeleteFunc(slices.Clone(old), avoid)
 	enough := live(old) >= pl.Min
 	for _, p := range old {
 		if c.trust.has(p) && (enough || slices.Contains(alive, p)) {
@@ -137,7 +142,7 @@ func (c *Cluster) holders(root cid.Cid, old []peer.ID, pl Placement) ([]peer.ID,
 			taken = append(taken, m.Value)
 		}
 	}
-	rest := slices.DeleteFunc(all, func(x place.Candidate) bool { return slices.Contains(out, x.ID) })
+	rest := slices.DeleteFunc(all, func(x place.Candidate) bool { return slices.Contains(out, x.ID) || avoid(x.ID) })
 	for _, x := range place.Choose(root, rest, pl.Max-len(out), taken, true) {
 		add(x.ID)
 	}

@@ -170,10 +170,11 @@ type Placement struct {
 	Size     int64     // bytes of ciphertext, 0 if unknown
 	Min, Max int       // copies on trusted peers, 1 ≤ Min ≤ Max ≤ 32
 	Prefer   []peer.ID // come first if alive, whatever room they have
+	Avoid    []peer.ID // get nothing that they do not hold already, and keep that only if preferred
 }
 
 // A Pin is what the pinset says about a segment. Holders are the peers that are
-// to hold it, which does not say that they do. Prefer is not kept.
+// to hold it, which does not say that they do. Prefer and Avoid are not kept.
 type Pin struct {
 	Root cid.Cid
 	Placement

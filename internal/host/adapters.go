@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/contract"
 	"github.com/musenai/musen/pin/control"
+	"github.com/musenai/musen/pin/member"
 )
 
 var (
@@ -208,7 +210,19 @@ type pinset struct{ h *Host }
 
 // Fetch implements pin.Blocks.
 func (p pinset) Fetch(ctx context.Context, root cid.Cid, size int64) error {
+	if p.h.parting() {
+		if held, err := p.Pinned(ctx, root); err != nil || !held {
+			return errors.Join(err, errors.New("the host gives away what it has, and takes nothing"))
+		}
+	}
 	return p.h.desk.Hold(ctx, shelf.Record{Root: root, Size: size})
+}
+
+// parting reports whether a storage peer is leaving, or being drained.
+func (h *Host) parting() bool {
+	return h.state.get().Leaving || slices.ContainsFunc(h.o.Book.Roster().Peers, func(p member.Peer) bool {
+		return p.ID == h.member.Self && p.Draining
+	})
 }
 
 // Remove implements pin.Blocks.
@@ -219,10 +233,10 @@ func (p pinset) Pinned(ctx context.Context, root cid.Cid) (bool, error) {
 	return p.h.node.Pinned(ctx, root)
 }
 
-// Space implements pin.Blocks. A host that is leaving has none.
+// Space implements pin.Blocks. A host that gives away what it has, has none.
 func (p pinset) Space(context.Context) (used, free int64, err error) {
 	st, err := p.h.node.Stat()
-	if p.h.state.get().Leaving {
+	if p.h.parting() {
 		return st.Used, 0, err
 	}
 	return st.Used, st.Room(), err

@@ -171,7 +171,7 @@ func (p pinset) Pin(ctx context.Context, w keep.Pin) error {
 	if c == nil {
 		return nil
 	}
-	return c.Pin(ctx, w.Root, pin.Placement{Label: w.Label, Size: w.Size, Min: w.Min, Max: w.Max, Prefer: w.Holders})
+	return c.Pin(ctx, w.Root, pin.Placement{Label: w.Label, Size: w.Size, Min: w.Min, Max: w.Max, Prefer: w.Holders, Avoid: w.Avoid})
 }
 
 // Unpin implements keep.Pinset.
