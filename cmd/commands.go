@@ -8,6 +8,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway/admin/client"
 )
 
@@ -33,9 +34,22 @@ func (a *app) api() (*client.Client, error) {
 	}
 	socket := filepath.Join(home, adminSocket)
 	if cfg, err := loadConfig(home, nil); err == nil {
+		if cfg.Role != config.RoleOrigin {
+			return nil, hostsHome(home, cfg.Role)
+		}
 		socket = cfg.Admin.Socket
 	}
 	return client.New(socket), nil
+}
+
+// hostsHome refuses a command of an operator in the home of a host.
+func hostsHome(home, role string) error {
+	kind := "a replica's"
+	if role == config.RoleStorage {
+		kind = "a storage node's"
+	}
+	return &failure{exit: exitUsage, code: "host_home", what: home + " is " + kind + " home: it has no stations, segments or peers of its own",
+		next: "`musen replica status` tells how it is; to operate the origin, name its home with --home or MUSEN_HOME"}
 }
 
 // args checks the number of arguments.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -86,9 +85,12 @@ func startHost(ctx context.Context, o serveOptions) (n *runningHost, err error) 
 
 // open opens the host of a home.
 func (n *runningHost) open(ctx context.Context, home string) error {
+	if err := host.CheckHome(home); err != nil {
+		return damagedHome(home, err)
+	}
 	book, err := member.OpenBook(filepath.Join(home, host.MembershipFile))
 	if err != nil {
-		return damagedHome(home, host.MembershipFile, err)
+		return err
 	}
 	if role := string(book.Membership().Role); role != n.cfg.Role {
 		return &failure{exit: exitUsage, code: "role", what: fmt.Sprintf("this home has joined as a %s, and its configuration says %s", role, n.cfg.Role), next: "set role in " + configFile + " to what it joined as"}
@@ -109,18 +111,28 @@ func (n *runningHost) open(ctx context.Context, home string) error {
 		o.HTTP = &host.HTTP{Listener: l, CertFile: r.TLSCert, KeyFile: r.TLSKey}
 	}
 	n.host, err = host.Open(ctx, o)
+	var broken *host.Damage
 	switch {
 	case errors.Is(err, node.ErrLocked):
 		return &failure{exit: exitConflict, code: "home_in_use", what: "another node runs in " + home, next: "stop it first, or give this one a home of its own with --home", cause: err}
-	case errors.Is(err, fs.ErrNotExist):
-		return damagedHome(home, "it", err)
+	case errors.As(err, &broken):
+		return damagedHome(home, err)
 	}
 	return err
 }
 
-// damagedHome says that a part of a home is lost or broken.
-func damagedHome(home, part string, err error) error {
-	return &failure{exit: exitDamaged, code: "damaged_home", cause: err, next: "restore " + part + " in " + home + " from the backup; or ask for another invite and join anew: everything that it held is elsewhere too"}
+// damagedHome says what to do about a home that is lost or broken in part.
+func damagedHome(home string, err error) error {
+	next := "restore it"
+	var d *host.Damage
+	if errors.As(err, &d) {
+		next = "restore " + d.Part + " in " + home
+	}
+	next += ", if there is a copy; or ask for another invite, and join anew with an empty home: what this one held is elsewhere too, and is fetched again"
+	if d != nil && d.Part == host.ContractFile {
+		next = "say again what this host offers, with the node stopped: `musen replica set --disk 200GB`"
+	}
+	return &failure{exit: exitDamaged, code: "damaged_home", cause: err, next: next}
 }
 
 func (n *runningHost) nodeOptions(home string) node.Options {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/host"
 	"github.com/musenai/musen/pin/contract"
@@ -278,23 +279,32 @@ func (f *termFlags) apply(c contract.Contract) (contract.Contract, error) {
 	set("disk", func() (err error) { c.Disk, err = contract.ParseDisk(f.disk); return err })
 	set("up", func() (err error) { c.Up, err = contract.ParseRate(f.up); return err })
 	set("hours", func() (err error) { c.Hours, err = contract.ParseHours(f.hours); return err })
-	set("stations", func() error { c.Label = labels(f.stations); return nil })
+	set("stations", func() (err error) { c.Label, err = labels(f.stations); return err })
 	if err == nil {
 		err = c.Check()
 	}
-	if err != nil {
+	var told *failure
+	if err != nil && !errors.As(err, &told) {
 		return c, &failure{exit: exitUsage, code: "usage", cause: err, next: "see `" + f.cmd.CommandPath() + " --help`"}
 	}
-	return c, nil
+	return c, err
 }
 
 // labels reads a list of them; all of them is none.
-func labels(s string) (out []string) {
+func labels(s string) (out []string, err error) {
 	if s == "all" {
-		return nil
+		return nil, nil
 	}
 	for l := range strings.SplitSeq(s, ",") {
-		out = append(out, strings.TrimSpace(l))
+		l = strings.TrimSpace(l)
+		if musen.CheckLabel(l) != nil {
+			next := "ask the operator for it: `musen station show STATION` and `musen station list` print it, in the operator's home; or give --stations all"
+			if s == "none" {
+				next = "to carry nothing for a while, `musen replica pause 8h`; to carry nothing more, `musen replica leave --drain`"
+			}
+			return nil, &failure{exit: exitUsage, code: "bad_label", what: fmt.Sprintf("%.80q is not the label of a station, which is 16 letters and digits such as 56xzcvvw2lgcpf3j", l), next: next}
+		}
+		out = append(out, l)
 	}
-	return out
+	return out, nil
 }

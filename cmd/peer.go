@@ -58,7 +58,7 @@ community host, trusted with nothing. Neither ever has a key.`,
 	c.Flags().StringVar(&req.Role, "role", "", "storage or replica")
 	c.Flags().StringVar(&req.Name, "name", "", "what the peer will be called (default: it chooses)")
 	c.Flags().StringVar(&req.Site, "site", "", "where it is; machines of one site may fail together (default: it says)")
-	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the invite is good for (default 24h, at most 720h)")
+	c.Flags().Var((*period)(&ttl), "ttl", "how long the invite is good for, such as 12h or 7d (default 24h, at most 30d)")
 	c.Flags().StringArrayVar(&req.Addresses, "addr", nil, "multiaddr of this node as the peer sees it, such as /dns/radio.example/tcp/4001; may be repeated (default: what the node listens on or announces)")
 	return c
 }
@@ -231,7 +231,7 @@ func (a *app) peerDrain() *cobra.Command {
 func (a *app) peerReinstate() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
-		Use: "reinstate PEER --reason TEXT", Short: "Give a peer the standing of a new one", Args: args("a peer's name or ID", 1),
+		Use: "reinstate PEER --reason TEXT", Short: "Give a peer the standing of a new one, and so answer its appeal", Args: args("a peer's name or ID", 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if reason == "" {
 				return usageError("say why with --reason; it is kept with the peer's standing")
@@ -258,7 +258,7 @@ func (a *app) peerReinstate() *cobra.Command {
 func (a *app) peerRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove PEER", Short: "End the membership of a peer", Args: args("a peer's name or ID", 1),
-		Long: "remove closes the connection to a peer and gives it nothing from now on. Copies that it\nhad are made elsewhere from those that are left: drain it first to lose none on the way.",
+		Long: "remove closes the connection to a peer, which is told so, and gives it nothing from now on.\nCopies that it had are made elsewhere from those that are left: drain it first to lose none on\nthe way. What it was still to delete is never confirmed.",
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := a.api()
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/musenai/musen/internal/host"
 	"github.com/musenai/musen/internal/host/local"
 	"github.com/musenai/musen/pin/contract"
+	"github.com/musenai/musen/pin/member"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
@@ -44,7 +46,8 @@ func (a *app) hostHome() (h hostHome, err error) {
 	case err != nil:
 		return h, err
 	case cfg.Role == config.RoleOrigin:
-		return h, usageError("%s is the home of an origin: `musen status` tells how it is", h.dir)
+		return h, &failure{exit: exitUsage, code: "origin_home", what: h.dir + " is the home of an origin, which carries copies for nobody else",
+			next: "`musen status` tells how it is; to see a replica or a storage node, name its home with --home or MUSEN_HOME"}
 	}
 	h.role, h.node = cfg.Role, local.NewClient(cfg.Replica.Socket)
 	return h, nil
@@ -68,7 +71,17 @@ func (a *app) call(c *cobra.Command, do func(ctx context.Context, node *local.Cl
 	if err != nil {
 		return err
 	}
-	return hostFailure(do(c.Context(), h.node))
+	return h.failure(do(c.Context(), h.node))
+}
+
+// failure is hostFailure, or what keeps the node of the home from running.
+func (h hostHome) failure(err error) error {
+	if errors.Is(err, local.ErrNotRunning) {
+		if broken := host.CheckHome(h.dir); broken != nil {
+			return damagedHome(h.dir, broken)
+		}
+	}
+	return hostFailure(err)
 }
 
 func (a *app) replicaStatus() *cobra.Command {
@@ -102,6 +115,9 @@ func (a *app) printHost(s local.Status) {
 		}
 		fields = append(fields, [2]string{"line", line + ", to " + o.Peer})
 	}
+	if s.Removed != nil {
+		fields = append(fields, [2]string{"removed", when(*s.Removed) + ": the origin ended the membership of this host, and takes no other by this identity; stop the node, and delete the home or join anew with another invite"})
+	}
 	fields = append(fields, [2]string{"standing", standingText(s.Standing)}, [2]string{"last audit", auditText(s)})
 	disk := size(s.Used) + " taken, " + size(max(0, s.Free)) + " free"
 	if s.Free < 0 {
@@ -118,6 +134,8 @@ func (a *app) printHost(s local.Status) {
 // servesText says whether a host serves, and if not, why.
 func servesText(s local.Status) string {
 	switch {
+	case s.Removed != nil:
+		return "no: it is no member any more"
 	case s.Paused != nil:
 		return "no: paused until " + when(*s.Paused)
 	case s.Opens != nil:
@@ -275,7 +293,7 @@ did. It also works while the node does not run.`,
 			}
 			changed, err := h.setContract(c.Context(), terms)
 			if err != nil {
-				return hostFailure(err)
+				return h.failure(err)
 			}
 			if a.json {
 				return a.printJSON(changed)
@@ -288,14 +306,16 @@ did. It also works while the node does not run.`,
 	return c
 }
 
-// setContract changes the contract of the node, or of its file if none runs.
+// setContract changes the contract of the node, or of its file if none runs: a
+// file that is lost is written anew.
 func (h hostHome) setContract(ctx context.Context, terms termFlags) (contract.Contract, error) {
 	file := filepath.Join(h.dir, host.ContractFile)
 	s, err := h.node.Status(ctx)
 	running, now := !errors.Is(err, local.ErrNotRunning), s.Contract
 	if !running {
-		if now, err = contract.Load(file); err != nil {
-			err = damagedHome(h.dir, host.ContractFile, err)
+		now, err = contract.Load(file)
+		if errors.Is(err, contract.ErrInvalid) || errors.Is(err, fs.ErrNotExist) {
+			now, err = contract.Contract{}, h.joined()
 		}
 	}
 	if err != nil {
@@ -313,15 +333,27 @@ func (h hostHome) setContract(ctx context.Context, terms termFlags) (contract.Co
 	return changed, contract.Save(file, changed)
 }
 
+// joined returns an error unless the home has a place in a swarm.
+func (h hostHome) joined() error {
+	if _, err := member.LoadMembership(filepath.Join(h.dir, host.MembershipFile)); err != nil {
+		return damagedHome(h.dir, &host.Damage{Part: host.MembershipFile, Err: err})
+	}
+	return nil
+}
+
 func (a *app) replicaPause() *cobra.Command {
 	return &cobra.Command{
-		Use: "pause DURATION", Short: "Serve nothing for a while, such as 8h", Args: args("a duration, such as 8h or 90m", 1),
+		Use: "pause DURATION", Short: "Serve nothing for a while, such as 8h or 3d", Args: args("a duration, such as 3d, 8h or 90m", 1),
 		Long: `pause stops serving and tells the origin until when, so that the absence is excused and no
-audit fails. What is held stays. A pause has at most 720h.`,
+audit fails. What is held stays. A pause has at most 30d. A duration is written in days,
+hours, minutes and seconds: 3d, 8h, 90m, 1d12h.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := time.ParseDuration(args[0])
-			if err != nil || d <= 0 {
-				return usageError("%q is no duration: write it like 8h or 90m", args[0])
+			d, err := parsePeriod(args[0])
+			if err != nil {
+				return usageError("%s", err)
+			}
+			if d < time.Second {
+				return usageError("a pause has at least 1s, not %s", d)
 			}
 			until := time.Now().Add(d).Truncate(time.Second)
 			return a.call(c, func(ctx context.Context, node *local.Client) error {
@@ -349,17 +381,32 @@ func (a *app) replicaResume() *cobra.Command {
 }
 
 func (a *app) replicaAppeal() *cobra.Command {
-	return &cobra.Command{
-		Use: "appeal TEXT", Short: "Tell the operator what you have to say against this host's standing", Args: args("what you have to say, in quotes", 1),
+	var withdraw bool
+	c := &cobra.Command{
+		Use: "appeal TEXT", Short: "Tell the operator what you have to say against this host's standing", Args: atMost("what you have to say, in quotes"),
+		Long: `appeal tells the operator what you have to say, until it is answered by a reinstatement, or
+you take it back with --withdraw.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			text := strings.Join(strings.Fields(strings.Join(args, " ")), " ")
+			switch {
+			case withdraw && len(args) > 0:
+				return usageError("give what you have to say, or --withdraw, not both")
+			case !withdraw && text == "":
+				return usageError("say something, in quotes; --withdraw takes back what was said")
+			}
 			return a.call(c, func(ctx context.Context, node *local.Client) error {
-				if err := node.Appeal(ctx, args[0]); err != nil {
+				if err := node.Appeal(ctx, text); err != nil {
 					return err
 				}
-				return a.done("appeal", args[0], "the operator is told: %s\n")
+				if withdraw {
+					return a.done("appeal", "", "the appeal is taken back%s\n")
+				}
+				return a.done("appeal", text, "the operator is told: %s\n")
 			})
 		},
 	}
+	c.Flags().BoolVar(&withdraw, "withdraw", false, "take back what was said")
+	return c
 }
 
 // stalled says why a drain may make no progress.

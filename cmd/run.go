@@ -198,7 +198,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Origin: n.origin, Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
-		Members: members{n.swarm}, Invites: members{n.swarm}, Copies: health{n.swarm.Keeper()}, Services: services{n.swarm.Services()},
+		Members: members{n.swarm}, Invites: members{n.swarm}, Copies: health{n.swarm.Keeper(), n.swarm.Ledger()}, Services: services{n.swarm.Services()},
 		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits:     admin.Limits{LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL},

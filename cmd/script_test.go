@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -51,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"capture":   cmdCapture,
 			"damage":    cmdDamage,
 			"exits":     cmdExits,
+			"until":     cmdUntil,
 			"field":     cmdField,
 			"swap":      cmdSwap,
 			"head":      cmdHead,
@@ -173,6 +175,19 @@ func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if code != args[0] {
 		ts.Fatalf("exit code %s, not %s", code, args[0])
+	}
+}
+
+// cmdUntil: until TEXT musen ARGS...; runs musen again and again until it prints
+// the text.
+func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
+	for limit := time.Now().Add(awaitLimit); ; {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if out := ts.ReadFile("stdout"); strings.Contains(out, args[0]) {
+			return
+		} else if time.Now().After(limit) {
+			ts.Fatalf("never %q: %s", args[0], out)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -143,7 +144,7 @@ func (a *app) linkCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the link opens the segment (default: the configuration's link_ttl, 5m)")
+	c.Flags().Var((*period)(&ttl), "ttl", "how long the link opens the segment, such as 10m or 1d (default: the configuration's link_ttl, 5m)")
 	c.Flags().BoolVar(&req.Download, "download", false, "the link may also save the segment, where the station allows downloads")
 	c.Flags().StringVar(&req.Subject, "subject", "", "whom the link is for; revoking the subject ends it")
 	return c
@@ -222,7 +223,7 @@ func (a *app) printVerified(v wire.Verified) (err error) {
 		_, err = fmt.Fprintf(a.stdout, "mended   %s  %d blocks\n", printable(v.CID), v.Mended)
 	}
 	if err == nil && !v.OK {
-		_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", printable(v.CID), printable(v.Error))
+		_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", printable(v.CID), printable(strings.ReplaceAll(v.Error, "\n", "; ")))
 	}
 	return err
 }

@@ -130,7 +130,10 @@ func memberError(err error) error {
 }
 
 // health is the keeper as the admin API shows it.
-type health struct{ keeper *keep.Keeper }
+type health struct {
+	keeper *keep.Keeper
+	ledger *member.Ledger
+}
 
 // Health implements admin.Copies.
 func (h health) Health(_ context.Context, root cid.Cid) (wire.Health, error) {
@@ -138,14 +141,14 @@ func (h health) Health(_ context.Context, root cid.Cid) (wire.Health, error) {
 	if !ok {
 		return wire.Health{}, musen.ErrNotFound
 	}
-	return wireHealth(found), nil
+	return h.shape(found), nil
 }
 
 // Unhealthy implements admin.Copies.
 func (h health) Unhealthy(_ context.Context, label string, limit int) ([]wire.Health, error) {
 	list := []wire.Health{}
 	for _, found := range h.keeper.Unhealthy(label, limit) {
-		list = append(list, wireHealth(found))
+		list = append(list, h.shape(found))
 	}
 	return list, nil
 }
@@ -165,7 +168,7 @@ func (h health) Wait(ctx context.Context, root cid.Cid, level string) (wire.Heal
 	if errors.Is(err, keep.ErrUnknown) {
 		err = musen.ErrNotFound
 	}
-	return wireHealth(found), err
+	return h.shape(found), err
 }
 
 // Recover implements admin.Copies.
@@ -183,6 +186,21 @@ func (h health) Recover(ctx context.Context, roots ...cid.Cid) (segments int, er
 
 // Rebalance implements admin.Copies.
 func (h health) Rebalance(ctx context.Context) (moved int, err error) { return h.keeper.Rebalance(ctx) }
+
+// shape is wireHealth, and says of peers that were removed that nothing is
+// waited for.
+func (h health) shape(found keep.Health) wire.Health {
+	w := wireHealth(found)
+	if !w.Gone {
+		return w
+	}
+	for i, c := range found.Copies {
+		if _, member := h.ledger.Gate().Role(c.Peer); !member && c.State == keep.Purging {
+			w.Copies[i].Reason = "removed, not confirmed"
+		}
+	}
+	return w
+}
 
 func wireHealth(h keep.Health) wire.Health {
 	w := wire.Health{
@@ -214,7 +232,7 @@ func wireService(v remote.Status) wire.Service {
 	return wire.Service{
 		Name: v.Name, Endpoint: v.Endpoint, TokenFile: v.TokenFile, Held: v.Copies[remote.Pinned],
 		Waiting: v.Copies[remote.Waiting] + v.Copies[remote.Queued] + v.Copies[remote.Pinning],
-		Failed:  v.Copies[remote.Failed], Reason: v.Error,
+		Failed:  v.Copies[remote.Failed], Removing: v.Copies[remote.Removing], Leaving: v.Leaving, Reason: v.Reason, Next: v.Next,
 	}
 }
 
@@ -239,7 +257,7 @@ func serviceError(err error) error {
 		return fmt.Errorf("%w: %w", musen.ErrNotFound, err)
 	case errors.Is(err, remote.ErrExists):
 		return fmt.Errorf("%w: %w", err, musen.ErrExists)
-	case errors.Is(err, remote.ErrInvalid):
+	case errors.Is(err, remote.ErrInvalid), errors.Is(err, remote.ErrToken):
 		return fmt.Errorf("%w: %w", err, musen.ErrInvalid)
 	}
 	return err

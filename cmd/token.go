@@ -57,7 +57,7 @@ may do what it says until it expires or is revoked.`,
 	c.Flags().BoolVar(&all, "all-stations", false, "the token is for every station, also later ones")
 	c.Flags().StringSliceVar(&req.Actions, "action", req.Actions, "what the bearer may do: listen, download, add, manage, audit, moderate")
 	c.Flags().StringVar(&req.Subject, "subject", "", "whom the token is for; tokens can be revoked by subject (default: a name of its own)")
-	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the token is valid (default: the node's)")
+	c.Flags().Var((*period)(&ttl), "ttl", "how long the token is valid, such as 30d or 12h (default: the node's)")
 	return c
 }
 
