@@ -256,18 +256,19 @@ func TestPeerCommands(t *testing.T) {
 }
 
 func TestPinCommands(t *testing.T) {
-	vault := swarm.Service{Name: "vault", Endpoint: "https://pins.example", TokenFile: "/t", Held: 1, Waiting: 2, Failed: 3, Reason: "401 from the service", Next: longAgo()}
+	vault := swarm.Service{Name: "vault", Endpoint: "https://pins.example", TokenFile: "/t", Held: 1, Waiting: 2, Failed: 3, Removing: 4, Reason: "401 from the service", Next: longAgo()}
 	n := startTold(t, map[string]any{
 		"POST /pins/recover": swarm.Recovered{Segments: 5}, "POST /pins/rebalance": swarm.Rebalanced{Moved: 6},
 		"GET /services": swarm.Services{Services: []swarm.Service{vault}}, "POST /services": vault,
-		"DELETE /services/vault": struct{}{}, "DELETE /services/none": refusal{Status: 404, Code: "not_found"},
+		"DELETE /services/vault": struct{}{}, "DELETE /services/gone": struct{}{}, "DELETE /services/none": refusal{Status: 404, Code: "not_found"},
 	})
 	for want, args := range map[string][]string{
-		"trying again for 5 segments":                             {"recover"},
-		"6 copies are on their way":                               {"rebalance"},
-		"added pinning service vault":                             {"service", "add", "vault", "--endpoint", "https://pins.example", "--token-file", "t"},
-		"left pinning service vault":                              {"service", "remove", "vault"},
-		"vault  https://pins.example  1     2        3       /t ": {"service", "list"},
+		"trying again for 5 segments":                        {"recover"},
+		"6 copies are on their way":                          {"rebalance"},
+		"added pinning service vault":                        {"service", "add", "vault", "--endpoint", "https://pins.example", "--token-file", "t"},
+		"leaving pinning service vault: 4 segments to unpin": {"service", "remove", "vault"},
+		"left pinning service gone; nothing of this node":    {"service", "remove", "gone"},
+		"vault  https://pins.example  in use, 4 to unpin  1     2        3       /t          401 from the service  " + longAgo().Local().Format("2006-01-02 15:04:05"): {"service", "list"},
 	} {
 		out, _ := n.musen(0, append([]string{"pin"}, args...)...)
 		wantLine(t, out, want)
@@ -279,6 +280,10 @@ func TestPinCommands(t *testing.T) {
 	if last := n.asked[len(n.asked)-1]; last != fmt.Sprintf(`POST /pins/recover  {"cids":["%s"]}`, songCID) {
 		t.Errorf("asked %q", last)
 	}
+	vault.Leaving = true
+	n.answers["GET /services"] = swarm.Services{Services: []swarm.Service{vault}}
+	out, _ := n.musen(0, "pin", "service", "list")
+	wantLine(t, out, "vault  https://pins.example  leaving, 4 to unpin  1 ")
 	_, errs := n.musen(4, "pin", "service", "remove", "none")
 	wantLine(t, errs, `no pinning service "none" [not_found]`)
 	here, err := os.Getwd()

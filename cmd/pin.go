@@ -228,7 +228,7 @@ func (a *app) serviceAdd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&n.Endpoint, "endpoint", "", "address of the service's API")
-	c.Flags().StringVar(&n.TokenFile, "token-file", "", "file with its token, which the node reads again whenever it is used")
+	c.Flags().StringVar(&n.TokenFile, "token-file", "", "file with its token, one line, mode 0600, which the node reads again whenever it is used")
 	return c
 }
 
@@ -244,14 +244,14 @@ func (a *app) serviceList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := newTable(a.stdout, "NAME", "ENDPOINT", "HELD", "WAITING", "FAILED", "TOKEN FILE", "PROBLEM", "NEXT TRY")
+			t := newTable(a.stdout, "NAME", "ENDPOINT", "STATE", "HELD", "WAITING", "FAILED", "TOKEN FILE", "PROBLEM", "NEXT TRY")
 			for _, s := range all {
 				if a.json {
 					if err := a.printJSON(s); err != nil {
 						return err
 					}
 				}
-				appendRow(t, s.Name, s.Endpoint, strconv.Itoa(s.Held), strconv.Itoa(s.Waiting), strconv.Itoa(s.Failed), filepath.ToSlash(s.TokenFile), s.Reason, when(s.Next))
+				appendRow(t, s.Name, s.Endpoint, stateOf(s), strconv.Itoa(s.Held), strconv.Itoa(s.Waiting), strconv.Itoa(s.Failed), filepath.ToSlash(s.TokenFile), s.Reason, when(s.Next))
 			}
 			if !a.json {
 				t.Render()
@@ -261,18 +261,70 @@ func (a *app) serviceList() *cobra.Command {
 	}
 }
 
+// stateOf spells whether a service is used.
+func stateOf(s swarm.Service) string {
+	state := "in use"
+	if s.Leaving {
+		state = "leaving"
+	}
+	if s.Removing > 0 {
+		state += fmt.Sprintf(", %d to unpin", s.Removing)
+	}
+	return state
+}
+
 func (a *app) serviceRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME", Short: "Leave a pinning service and unpin what it holds", Args: args("the service's name", 1),
+		Long: "remove has a pinning service unpin all that it holds of this node. Until the service has\nconfirmed that, it is listed as leaving. Removing it once more forgets it at once; what it\nholds then stays pinned there, sealed.",
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			find := func() (s swarm.Service, err error) {
+				all, err := api.Services(c.Context())
+				if i := slices.IndexFunc(all, func(s swarm.Service) bool { return s.Name == args[0] }); i >= 0 {
+					s = all[i]
+				}
+				return s, err
+			}
+			before, err := find()
 			if err != nil {
 				return err
 			}
 			if err := api.RemoveService(c.Context(), args[0]); err != nil {
 				return absent(err, "there is no pinning service "+strconv.Quote(args[0]), "`musen pin service list` lists them")
 			}
-			return a.done("removed", args[0], "left pinning service %s\n")
+			after, err := find()
+			if err != nil {
+				return err
+			}
+			return a.printLeft(args[0], before, after)
 		},
 	}
+}
+
+// printLeft tells what became of a service that was removed, from how it was
+// before and after that; zero: it was not there.
+func (a *app) printLeft(name string, before, after swarm.Service) error {
+	left := struct {
+		Removed  string `json:"removed"`
+		State    string `json:"state"`    // leaving, left or forgotten
+		Segments int    `json:"segments"` // that may be pinned there
+	}{name, "left", 0}
+	words := "left pinning service %s; nothing of this node is pinned there\n"
+	switch name = printable(name); {
+	case after.Name != "":
+		left.State, left.Segments = "leaving", after.Removing
+		words = fmt.Sprintf("leaving pinning service %%s: %d segments to unpin there; it is listed as leaving until it has confirmed that\n", after.Removing)
+	case before.Leaving:
+		left.State, left.Segments = "forgotten", before.Removing
+		words = fmt.Sprintf("forgot pinning service %%s; %d segments may stay pinned there, sealed\n", before.Removing)
+	}
+	if a.json {
+		return a.printJSON(left)
+	}
+	_, err := fmt.Fprintf(a.stdout, words, name)
+	return err
 }

@@ -104,8 +104,10 @@ type Service struct {
 	Held      int       `json:"held"`       // segments
 	Waiting   int       `json:"waiting"`    // segments that were asked for
 	Failed    int       `json:"failed"`     // segments that will be tried again
+	Removing  int       `json:"removing"`   // segments to be unpinned there; it has not confirmed that yet
+	Leaving   bool      `json:"leaving"`    // it gets nothing new, and goes once it has confirmed all
 	Reason    string    `json:"reason,omitempty"`
-	Next      time.Time `json:"next,omitzero"` // try
+	Next      time.Time `json:"next,omitzero"` // try, if there is a reason
 }
 
 // Services is the answer to a listing of services.
