@@ -69,6 +69,7 @@ func (v *visitors) Admit(ctx context.Context, n peer.AddrInfo) {
 	if c == nil {
 		c = &call{pause: firstPause}
 		v.inside[n.ID] = c
+		v.s.o.Log.Info("a node of a pinning service is let in", "peer", n.ID.String())
 	}
 	if now := v.s.o.Now(); len(n.Addrs) > 0 && !c.busy && !now.Before(c.next) && h.Network().Connectedness(n.ID) != network.Connected {
 		c.busy, c.next, c.pause = true, now.Add(c.pause), min(2*c.pause, mostPause)
@@ -99,6 +100,7 @@ func (v *visitors) Dismiss(p peer.ID) {
 		return
 	}
 	delete(v.inside, p)
+	v.s.o.Log.Info("a node of a pinning service is let in no more", "peer", p.String())
 	v.s.ledger.Gate().EndVisit(p)
 	if _, enrolled := v.s.ledger.Gate().Role(p); !enrolled {
 		v.s.node.Host().Peerstore().ClearAddrs(p)

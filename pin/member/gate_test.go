@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -134,4 +135,23 @@ func TestVisitorIsDialledWhereItMayBeAlone(t *testing.T) {
 	if n := trapped.Load(); n != 0 {
 		t.Errorf("%d connections inward", n)
 	}
+}
+
+// BenchmarkAdmits asks about members, visitors and strangers of a large swarm.
+func BenchmarkAdmits(b *testing.B) {
+	g := NewGate("origin")
+	r, asked := Roster{}, []peer.ID{"stranger"}
+	for n := range 10_000 {
+		r.Peers = append(r.Peers, Peer{ID: peer.ID(fmt.Sprint("member ", n)), Role: Replica})
+	}
+	g.Set(r)
+	for n := range 128 {
+		g.Visit(peer.AddrInfo{ID: peer.ID(fmt.Sprint("visitor ", n))})
+		asked = append(asked, r.Peers[n].ID, peer.ID(fmt.Sprint("visitor ", n)))
+	}
+	b.RunParallel(func(pb *testing.PB) {
+		for n := 0; pb.Next(); n++ {
+			g.Admits(asked[n%len(asked)])
+		}
+	})
 }
