@@ -2,6 +2,7 @@ package keep
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -128,6 +129,46 @@ func BenchmarkRank(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/segment")
+}
+
+// BenchmarkRankMany is BenchmarkRank by how many replicas there are to choose
+// from, every tenth of which is full.
+func BenchmarkRankMany(b *testing.B) {
+	const n = 200
+	for _, replicas := range []int{100, 1000, 5000} {
+		b.Run(fmt.Sprintf("replicas=%d", replicas), func(b *testing.B) {
+			w := newWorld(b)
+			for i := range replicas {
+				m := w.join(i+1, member.Replica, fmt.Sprintf("site%d", i%50))
+				if i%10 == 0 {
+					m.free = 0
+				}
+			}
+			k, err := New(Options{Self: w.self, Store: w.store, Wants: w, Roster: w, Local: w, Orders: w, Auditor: w})
+			if err != nil {
+				b.Fatal(err)
+			}
+			w.k = k
+			for _, m := range w.machines() {
+				m.mute = true
+				k.Line(m.ID, true)
+				k.Report(m.ID, w.reportOf(m))
+			}
+			for i := range n {
+				w.add(i, func(x *Want) { x.Min, x.Max, x.Community, x.Spread = 1, 1, 3, i%2 == 0 })
+			}
+			w.workOff(k)
+			b.ReportAllocs()
+			for b.Loop() {
+				k.epoch++
+				now := k.nowNS()
+				for _, s := range k.segments {
+					k.plan(s, now)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/segment")
+		})
+	}
 }
 
 // BenchmarkMemory is what a keeper needs for each segment and its copies.

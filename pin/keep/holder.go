@@ -316,7 +316,7 @@ func (k *Keeper) admit(h *holder, p member.Peer, now int64) {
 
 // groups keeps the holders that can be chosen in a fixed order.
 func (k *Keeper) groups() {
-	k.storages, k.replicas = k.storages[:0], k.replicas[:0]
+	k.storages, k.replicas, k.table = k.storages[:0], k.replicas[:0], nil
 	for _, h := range k.holders {
 		if !h.enrolled || h.self {
 			continue
@@ -363,7 +363,7 @@ func (k *Keeper) stand(h *holder, s audit.Standing, now int64) {
 	before := h.weight()
 	h.standing = s
 	if h.weight() != before && h.role == member.Replica {
-		k.rerank = true
+		k.table, k.rerank = nil, true
 	}
 	k.recount()
 	k.look(h, now)
@@ -379,6 +379,7 @@ func (k *Keeper) agree(h *holder, c contract.Contract) {
 	if h.role != member.Replica {
 		return
 	}
+	k.table = nil
 	for _, s := range k.segments {
 		if x := s.slotOf(h); x != nil && x.broken() {
 			x.due = 0

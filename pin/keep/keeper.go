@@ -66,6 +66,7 @@ type Keeper struct {
 	unsaved  []*segment
 	erased   []cid.Cid
 	scratch  []place.Candidate
+	table    *place.Table // the replicas; nil: to be made anew
 	survey   survey
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/place"
 )
 
 // event is something that happens to a swarm.
@@ -32,7 +33,7 @@ func names() []string {
 	return []string{
 		"add", "add", "add", "remove", "leave", "leave", "arrive", "arrive", "arrive", "lie", "be honest", "lose", "tell of a loss",
 		"mute", "speak", "drain", "expel", "join", "pins fail", "orders fail", "all works", "restart", "lose an entry",
-		"pause standing", "change wishes", "rebalance", "recover",
+		"pause standing", "change wishes", "rebalance", "recover", "find damage", "find damage",
 	}
 }
 
@@ -80,6 +81,7 @@ func (b *belief) learn(root cid.Cid, p peer.ID, good bool) {
 func (b *belief) giveUp(p peer.ID, root cid.Cid) {
 	b.world.mu.Lock()
 	want, wanted := b.want[root]
+	whole := b.broken[root] == nil
 	known := slices.ContainsFunc(b.roster, func(m member.Peer) bool { return m.ID == p })
 	b.world.mu.Unlock()
 	b.mu.Lock()
@@ -87,7 +89,10 @@ func (b *belief) giveUp(p peer.ID, root cid.Cid) {
 	if !wanted || !known {
 		return
 	}
-	others := 1 // the origin's own
+	others := 0
+	if whole { // the origin's own
+		others++
+	}
 	for q, good := range b.good[root] {
 		if good && q != p {
 			others++
@@ -202,6 +207,15 @@ func (w *world) happen(e event, start func()) {
 		if _, err := w.k.Rebalance(w.t.Context()); err != nil {
 			w.t.Error(err)
 		}
+	case "find damage":
+		if _, wanted := w.want[root]; !wanted {
+			return
+		}
+		set(func() { w.broken[root], w.mendErr[root] = errors.New("rotten"), nil })
+		if e.who%2 == 0 {
+			set(func() { w.mendErr[root] = errors.New("nobody has it") })
+		}
+		w.k.Found(root, errors.New("rotten"))
 	case "recover":
 		if err := w.k.Recover(w.t.Context()); err != nil {
 			w.t.Error(err)
@@ -213,6 +227,7 @@ func (w *world) happen(e event, start func()) {
 func (w *world) calm() {
 	w.mu.Lock()
 	w.pinErr, w.ordErr = nil, nil
+	clear(w.mendErr)
 	for _, m := range w.peers {
 		m.answer, m.mute = "", false
 	}
@@ -239,6 +254,15 @@ func (w *world) converged() []string {
 			able[p.Role]++
 		}
 	}
+	w.k.mu.Lock()
+	all := make([]place.Candidate, 0, len(w.k.replicas))
+	for _, h := range w.k.replicas {
+		all = append(all, h.candidate())
+	}
+	if got, want := w.k.ranked().Choose(seg(0), 9, nil, true), place.Choose(seg(0), all, 9, nil, true); !slices.Equal(got, want) {
+		fault("it chooses from %v, which are %v", got, want)
+	}
+	w.k.mu.Unlock()
 	for root, want := range w.want {
 		h, ok := w.k.Health(root)
 		held := map[member.Role]int{}

@@ -60,32 +60,39 @@ func (k *Keeper) bestReplicas(s *segment, now int64) []place.Candidate {
 	if s.community == 0 {
 		return nil
 	}
-	cs := k.scratch[:0]
-	var closed []place.Candidate
-	for _, h := range k.replicas {
-		if !k.fits(s, h) {
-			continue
-		}
-		switch x := s.slotOf(h); {
-		case x != nil && k.firm(x):
-			cs = append(cs, h.candidate())
-		case !k.mayTake(s, h, false, now):
-		case h.excused(now):
-			closed = append(closed, h.candidate())
-		default:
-			cs = append(cs, h.candidate())
-		}
+	has := func(h *holder) bool {
+		x := s.slotOf(h)
+		return x != nil && k.firm(x)
 	}
-	k.scratch = cs
-	best := place.Choose(s.root, cs, int(s.community), nil, s.spread)
-	if missing := int(s.community) - len(best); missing > 0 && len(closed) > 0 {
-		sites := make([]string, len(best))
-		for i, c := range best {
-			sites[i] = c.Site
-		}
-		best = append(best, place.Choose(s.root, closed, missing, sites, s.spread)...)
+	best := k.ranked().ChooseOf(s.root, int(s.community), nil, s.spread, func(c place.Candidate) bool {
+		h := k.holders[c.ID]
+		return k.fits(s, h) && (has(h) || !h.excused(now) && k.mayTake(s, h, false, now))
+	})
+	missing := int(s.community) - len(best)
+	if missing <= 0 {
+		return best
 	}
-	return best
+	sites := make([]string, len(best))
+	for i, c := range best {
+		sites[i] = c.Site
+	}
+	return append(best, k.ranked().ChooseOf(s.root, missing, sites, s.spread, func(c place.Candidate) bool {
+		h := k.holders[c.ID]
+		return h.excused(now) && k.fits(s, h) && !has(h) && k.mayTake(s, h, false, now)
+	})...)
+}
+
+// ranked is all replicas, ready to choose from. It is made anew when one comes
+// or goes, or has another weight or site.
+func (k *Keeper) ranked() *place.Table {
+	if k.table == nil {
+		cs := make([]place.Candidate, len(k.replicas))
+		for i, h := range k.replicas {
+			cs[i] = h.candidate()
+		}
+		k.table = place.NewTable(cs)
+	}
+	return k.table
 }
 
 // askAgain gives n more copies to replicas that failed before, since there is

@@ -359,3 +359,23 @@ func BenchmarkChoose(b *testing.B) {
 		})
 	}
 }
+
+// To choose of some is to choose as if the others were not there.
+func TestChooseOfSome(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := some(t, 1, 30)
+		odds := rapid.IntRange(0, 4).Draw(t, "odds")
+		out := map[peer.ID]bool{}
+		var left []Candidate
+		for _, c := range all {
+			if out[c.ID] = rapid.IntRange(0, 3).Draw(t, "may") < odds; !out[c.ID] {
+				left = append(left, c)
+			}
+		}
+		root, n, taken, spread := rootOf(rapid.Int().Draw(t, "root")), rapid.IntRange(0, 12).Draw(t, "n"), someTaken(t), rapid.Bool().Draw(t, "spread")
+		got := NewTable(all).ChooseOf(root, n, taken, spread, func(c Candidate) bool { return !out[c.ID] })
+		if want := Choose(root, left, n, taken, spread); !slices.Equal(got, want) {
+			t.Fatalf("chose %v of some, %v if they are all", got, want)
+		}
+	})
+}

@@ -56,11 +56,17 @@ func (t *Table) Len() int { return len(t.rows) }
 
 // Choose is the function Choose over the candidates of t.
 func (t *Table) Choose(root cid.Cid, n int, taken []string, spread bool) []Candidate {
+	return t.ChooseOf(root, n, taken, spread, nil)
+}
+
+// ChooseOf is the function Choose over those candidates of t that may be chosen.
+// It asks about few more than it chooses, unless most may not.
+func (t *Table) ChooseOf(root cid.Cid, n int, taken []string, spread bool, may func(Candidate) bool) []Candidate {
 	n = min(n, len(t.rows))
 	if n <= 0 {
 		return nil
 	}
-	c := choice{table: t, root: rootSeed(root), spread: spread, used: map[int32]use{}}
+	c := choice{table: t, root: rootSeed(root), spread: spread, may: may, used: map[int32]use{}}
 	if spread {
 		for _, name := range taken {
 			if s, ok := t.sites[name]; ok {
@@ -68,8 +74,7 @@ func (t *Table) Choose(root cid.Cid, n int, taken []string, spread bool) []Candi
 			}
 		}
 	}
-	for len(c.chosen) < n {
-		c.round(n - len(c.chosen))
+	for len(c.chosen) < n && c.round(n-len(c.chosen)) {
 	}
 	out := make([]Candidate, len(c.chosen))
 	for i, s := range c.chosen {
@@ -103,8 +108,10 @@ type choice struct {
 	table  *Table
 	root   seed
 	spread bool
-	used   map[int32]use // sites that were taken or chosen from
-	level  int32         // how often the sites of this round have been used
+	may    func(Candidate) bool // nil: all
+	used   map[int32]use        // sites that were taken or chosen from
+	level  int32                // how often the sites of this round have been used
+	floor  int32                // sites that were used less often have nobody left
 	chosen []scored
 }
 
@@ -116,26 +123,31 @@ func (c *choice) use(site int32, chosen int32) {
 	c.used[site] = use{u.times + 1, u.chosen + chosen}
 }
 
-// round chooses at least one candidate and at most n: with spread the best of
-// each site that has been used least and has any left.
-func (c *choice) round(n int) {
+// round chooses at most n candidates: with spread the best of each site that has
+// been used least and may have any left. It reports whether there may be more.
+func (c *choice) round(n int) bool {
 	c.level = c.least()
 	best := c.scan(n)
+	if len(best) == 0 {
+		c.floor = c.level + 1
+		return c.spread && c.level < math.MaxInt32
+	}
 	slices.SortFunc(best, c.table.order)
 	for _, s := range best {
 		c.use(c.table.rows[s.row].site, 1)
 	}
 	c.chosen = append(c.chosen, best...)
+	return c.spread
 }
 
 // least is how often the least used site that has candidates left is used.
 func (c *choice) least() int32 {
-	if len(c.used) < len(c.table.population) {
+	if c.floor == 0 && len(c.used) < len(c.table.population) {
 		return 0
 	}
 	least := int32(math.MaxInt32)
 	for s, u := range c.used {
-		if u.chosen < c.table.population[s] {
+		if u.times >= c.floor && u.chosen < c.table.population[s] {
 			least = min(least, u.times)
 		}
 	}
@@ -185,6 +197,8 @@ func (l *shortlist) add(s scored) {
 	rival := l.rival(s)
 	switch {
 	case rival >= 0 && l.table.order(s, l.rows[rival]) > 0:
+		return
+	case l.may != nil && !l.may(l.table.candidates[s.row]):
 		return
 	case rival >= 0:
 		l.rows[rival] = s
