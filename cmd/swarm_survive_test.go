@@ -30,7 +30,13 @@ func TestSwarmSurvives(t *testing.T) {
 	holders[0].kill()
 	stream.rest(t, song.source)
 
-	// Both the origin's copy and the dead peer's come back by themselves.
+	// The listener met the damage: what the origin says that it has is whole.
+	s.until("the origin has its own copy again", func() bool {
+		return slices.Contains(s.health(song.CID).proved(), "origin")
+	})
+	s.musen("verify")
+
+	// The dead peer's copy comes back by itself.
 	s.restored(song.CID, holders[0].name)
 	holders[1].kill()
 	s.restored(song.CID, holders[1].name)

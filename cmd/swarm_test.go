@@ -120,13 +120,15 @@ type health struct {
 	Reason string
 	Copies []struct {
 		Name, Role, Site, State, Outcome string
+		Counts                           bool
 	}
 }
 
-// proved are the names of those who proved that they hold the segment.
+// proved are the names of those who proved that they hold the segment, and are
+// there.
 func (h health) proved() (names []string) {
 	for _, c := range h.Copies {
-		if c.State == "proved" {
+		if c.State == "proved" && c.Counts {
 			names = append(names, c.Name)
 		}
 	}
