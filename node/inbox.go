@@ -13,9 +13,10 @@ import (
 )
 
 // inboxBytes bounds the messages of Bitswap that are in memory for one peer, as
-// they came: a list of wants takes some ten times as much once it is read. It
-// is as much as eight large blocks, which is how many a peer sends at once.
-const inboxBytes = 8 << 20
+// they came: a list of wants takes some ten times as much once it is read, and
+// as long as Options.Serve makes it wait. It is as much as one message may have,
+// or sixteen blocks: a peer sends eight at once.
+const inboxBytes = 4 << 20
 
 // inboxHost takes no more from a peer by Bitswap than it can deal with. What a
 // peer sends beyond inboxBytes, on however many streams, waits with the peer.

@@ -49,7 +49,7 @@ func TestListsOfWantsWait(t *testing.T) {
 			asked++
 			now++
 			most = max(most, now)
-			if now == 7 { // of a little more than 1 MiB
+			if now == inboxBytes>>20-1 { // of a little more than 1 MiB
 				once.Do(func() { close(full) })
 			}
 			mu.Unlock()

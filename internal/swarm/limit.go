@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ const (
 type limits struct {
 	ctx context.Context // ends the waits
 	now func() time.Time
+	log *slog.Logger
 
 	mu    sync.Mutex
 	peers map[peer.ID]*quota
@@ -43,10 +45,11 @@ type quota struct {
 	orders map[cid.Cid]struct{} // open ones that were asked for
 	most   int64                // bytes for them
 	taken  int64                // bytes that were sent
+	told   bool                 // the operator was told that it wants more
 }
 
-func newLimits(ctx context.Context, now func() time.Time) *limits {
-	return &limits{ctx: ctx, now: now, peers: map[peer.ID]*quota{}}
+func newLimits(ctx context.Context, now func() time.Time, log *slog.Logger) *limits {
+	return &limits{ctx: ctx, now: now, log: log, peers: map[peer.ID]*quota{}}
 }
 
 // pace waits until another want of p may be looked up. It reports false when
@@ -77,7 +80,12 @@ func (l *limits) grant(p peer.ID, root cid.Cid, size int64) bool {
 		q.orders[root] = struct{}{}
 		q.most += takes * (size + overhead)
 	}
-	return q.taken < q.most
+	more := q.taken < q.most
+	if !more && !q.told {
+		q.told = true
+		l.log.Warn("a replica fetches what it was ordered to hold again and again, and gets no more for now", "peer", p.String(), "bytes", q.taken)
+	}
+	return more
 }
 
 // took notes that n bytes go to p. Blocks that were granted before go out even
@@ -100,7 +108,7 @@ func (l *limits) quota(p peer.ID) *quota {
 		q = &quota{began: now, wants: rate.NewLimiter(wantRate, wantBurst), orders: map[cid.Cid]struct{}{}}
 		l.peers[p] = q
 	case now.Sub(q.began) >= term:
-		q.began, q.taken, q.most = now, 0, 0
+		q.began, q.taken, q.most, q.told = now, 0, 0, false
 		clear(q.orders)
 	}
 	return q

@@ -21,7 +21,7 @@ import (
 	"github.com/musenai/musen/pin/member"
 )
 
-// A hidden clock goes by the real one, and leaps.
+// A clock goes by the real one, and leaps.
 type clock struct {
 	mu    sync.Mutex
 	ahead time.Duration
@@ -39,7 +39,7 @@ func (c *clock) leap(d time.Duration) {
 	c.ahead += d
 }
 
-// segment adds audio of size bytes to a station that wants one copy of replicas.
+// segment adds audio of size bytes to a station that wants a copy on a replica.
 func segment(t testing.TB, o *testnet.Origin, size int) musen.Segment {
 	t.Helper()
 	st := o.Station(t, "jazz", musen.Replication{Min: 1, Max: 1, Community: 1})
@@ -52,8 +52,8 @@ func segment(t testing.TB, o *testnet.Origin, size int) musen.Segment {
 	return s
 }
 
-// A replica that is never done takes its share a few times, and no more until
-// much later. Meanwhile an honest one that begins again a few times is served.
+// A replica that begins again a few times, as on a bad line, is served. One that
+// is never done takes its share no more until much later.
 func TestGreed(t *testing.T) {
 	t.Parallel()
 	var c clock

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -15,7 +16,7 @@ import (
 func TestGrants(t *testing.T) {
 	const size = 100 << 10
 	now := time.Unix(1e9, 0)
-	l := newLimits(t.Context(), func() time.Time { return now })
+	l := newLimits(t.Context(), func() time.Time { return now }, slog.New(slog.DiscardHandler))
 	first, second := root(t, "first"), root(t, "second")
 	take := func(p peer.ID, times int) (granted int) {
 		for range times {
@@ -52,7 +53,7 @@ func TestGrants(t *testing.T) {
 // What is remembered is bounded by who came lately.
 func TestLimitsForget(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := newLimits(t.Context(), func() time.Time { return now })
+	l := newLimits(t.Context(), func() time.Time { return now }, slog.New(slog.DiscardHandler))
 	for i := range 1000 {
 		l.grant(peer.ID(strconv.Itoa(i)), root(t, "x"), 1)
 		now = now.Add(term / 100)
@@ -67,7 +68,7 @@ func TestLimitsForget(t *testing.T) {
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		l := newLimits(ctx, time.Now)
+		l := newLimits(ctx, time.Now, slog.New(slog.DiscardHandler))
 		began := time.Now()
 		for range wantBurst {
 			l.pace("a")

@@ -92,7 +92,7 @@ func (s *Swarm) Guard(o *node.Options) {
 func (s *Swarm) Start(ctx context.Context, n *node.Node, o Options) (err error) {
 	s.o, s.node = o, n
 	run, stop := context.WithCancel(context.Background())
-	s.stop, s.limits = stop, newLimits(run, o.Now)
+	s.stop, s.limits = stop, newLimits(run, o.Now, o.Log)
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("start the swarm: %w", err), s.Close())
