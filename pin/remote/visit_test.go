@@ -103,6 +103,7 @@ func TestNodesFetchWhatTheirServicePins(t *testing.T) {
 	}
 	f.Keep(seg(3), "")
 	f.until("let in again and out", func() bool { return f.is(seg(3), Pinned)() && d.empty() })
+	f.stop()
 	if d.ever[id] < 2 || d.ever[peerID(t, 2)] != 0 {
 		t.Errorf("let in: %v", d.ever)
 	}
@@ -209,6 +210,7 @@ func TestVisitorsAreBounded(t *testing.T) {
 	})
 	f.Keep(seg(1), "")
 	f.until("named many", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.ever) > 3*maxNodes })
+	f.stop()
 	if d.most > 2*maxNodes { // those that come are let in after those that go
 		t.Errorf("%d nodes inside at once", d.most)
 	}
