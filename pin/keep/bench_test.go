@@ -135,7 +135,7 @@ func BenchmarkRank(b *testing.B) {
 // from, every tenth of which is full.
 func BenchmarkRankMany(b *testing.B) {
 	const n = 200
-	for _, replicas := range []int{100, 1000, 5000} {
+	for _, replicas := range []int{100, 1000, 10_000} {
 		b.Run(fmt.Sprintf("replicas=%d", replicas), func(b *testing.B) {
 			w := newWorld(b)
 			for i := range replicas {

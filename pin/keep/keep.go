@@ -13,7 +13,9 @@
 //     whose standing is paused or dropped;
 //   - the copies of a trusted peer that went away stop counting after seconds,
 //     those of a replica after an hour, or after three audit cycles when its
-//     absence was announced;
+//     absence was announced or it is outside its hours;
+//   - the origin's own copy counts until anybody finds something wrong with it,
+//     and again when it was mended and verified;
 //   - copies on replicas count towards Min only where there are fewer trusted
 //     peers than Max.
 //

@@ -22,7 +22,9 @@ func (k *Keeper) Found(root cid.Cid, wrong error) {
 		return
 	}
 	if x.broken() {
-		s.doubted = true // what is read meanwhile may be what was mended already, or not
+		if _, ok := k.mending[s]; ok {
+			k.mending[s] = true // what was read may be what was mended already, or not
+		}
 		return
 	}
 	k.hurt(s, x, wrong, k.nowNS())
@@ -40,10 +42,10 @@ func (k *Keeper) hurt(s *segment, x *slot, wrong error, now int64) {
 // mendable queues an own copy that is to be mended: those that were never tried
 // go first, so that no damage waits for one that nobody can mend.
 func (k *Keeper) mendable(s *segment, x *slot) {
-	if s.mending {
+	if _, ok := k.mending[s]; ok {
 		return
 	}
-	s.mending = true
+	k.mending[s] = false
 	if x.tries <= 1 {
 		k.wounds = append(k.wounds, s)
 	} else {
@@ -63,7 +65,7 @@ func (k *Keeper) mendOwn(ctx context.Context) {
 			return
 		}
 		if k.segments[s.root] != s || s.gone {
-			s.mending = false
+			delete(k.mending, s)
 			continue
 		}
 		k.mends++
@@ -87,7 +89,7 @@ func pop(q *[]*segment) *segment {
 // mendOne mends one own copy. It takes the lock itself.
 func (k *Keeper) mendOne(ctx context.Context, s *segment) {
 	k.mu.Lock()
-	s.doubted = false
+	k.mending[s] = false
 	size := s.size
 	k.mu.Unlock()
 	var err error
@@ -99,15 +101,17 @@ func (k *Keeper) mendOne(ctx context.Context, s *segment) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.mends--
-	s.mending = false
+	doubted := k.mending[s]
+	delete(k.mending, s)
 	if ctx.Err() == nil {
-		k.mended(s, err, k.nowNS())
+		k.mended(s, err, doubted, k.nowNS())
 	}
 	k.wake()
 }
 
-// mended notes what became of mending the own copy.
-func (k *Keeper) mended(s *segment, err error, now int64) {
+// mended notes what became of mending the own copy. If damage was seen while it
+// was mended, it is done once more.
+func (k *Keeper) mended(s *segment, err error, doubted bool, now int64) {
 	x := s.slotOf(k.self)
 	switch {
 	case k.segments[s.root] != s || s.gone || x == nil || !x.active():
@@ -115,8 +119,8 @@ func (k *Keeper) mended(s *segment, err error, now int64) {
 	case err != nil:
 		s.fail(x, failed, err.Error(), now)
 		x.due = now + k.backoff(max(x.tries, 2)-2)
-	case s.doubted:
-		x.due = now // somebody saw damage while it was mended
+	case doubted:
+		x.due = now
 	default:
 		k.prove(s, x, now)
 		x.outcome = outcomeIndex(audit.Proved)

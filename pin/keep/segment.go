@@ -131,8 +131,6 @@ type segment struct {
 	pinned    bool // the pinset has an entry for it, as far as is known
 	repin     bool // the entry must be written, or removed, again
 	short     bool // there was nobody to give a copy to
-	mending   bool // the own copy is being mended, or waits for it
-	doubted   bool // damage of the own copy was seen while it was mended
 	healthy   bool
 }
 
