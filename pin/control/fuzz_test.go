@@ -28,6 +28,7 @@ func FuzzUp(f *testing.F) {
 	list := encoded(f, []Receipt{{Seq: 3, Verb: Purge, Root: root(1), Outcome: Done, Reason: "ok", At: time.Unix(1e9, 0)}})
 	for _, u := range []up{
 		{}, {Hello: &hello{Realm: testRealm, Epoch: 9, Last: 4}}, {Got: 7},
+		{Roster: &wire.Envelope{Payload: list, Signature: make([]byte, 64)}},
 		{Report: &Report{Addrs: []string{"/ip4/127.0.0.1/tcp/1"}, Appeal: "please", Paused: time.Unix(1e9, 0)}},
 		{Receipts: []wire.Envelope{{Payload: list, Signature: make([]byte, 64)}}},
 	} {
@@ -71,7 +72,8 @@ func FuzzDown(f *testing.F) {
 	for _, d := range []down{
 		{}, {Welcome: &welcome{Epoch: 3, Latest: 4}, Roster: &wire.Envelope{}}, {Caught: true, Acked: 7},
 		{Orders: &wire.Envelope{Payload: list, Signature: make([]byte, 64)}},
-		{Regard: &Regard{Standing: "good", Since: time.Unix(1e9, 0), Reason: "proved 20 answers", Audit: "proved", Audited: time.Unix(2e9, 0)}},
+		{Regard: &Regard{Standing: "good", Since: time.Unix(1e9, 0), Reason: "proved 20 answers", Audit: "proved", Audited: time.Unix(2e9, 0), Answered: "it was cut"}},
+		{Removed: true},
 	} {
 		f.Add(encoded(f, d))
 	}

@@ -80,6 +80,27 @@ func TestRemovedPeersAreBounded(t *testing.T) {
 	}
 }
 
+// Peers that were removed and do not listen take no place from who enrols.
+func TestRemovedPeersHoldNobodyUp(t *testing.T) {
+	o, clock := options(t)
+	l, h := origin(t, o)
+	for range maxEnrolling + 1 {
+		key, id := newKey(t)
+		if err := errors.Join(l.Admit(t.Context(), Peer{ID: id, Role: Guest}), l.Remove(t.Context(), id)); err != nil {
+			t.Fatal(err)
+		}
+		own := newHost(t, key, both()[:1])
+		meets(t, own, h)
+		if s, err := own.NewStream(t.Context(), h.ID(), Protocol); err == nil {
+			defer s.Reset() // it reads nothing
+		}
+	}
+	i := invite(t, l, InviteRequest{Addrs: addrsOf(h)})
+	if _, _, err := join(t, i, clock, Offer{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // Somebody who never belonged is not told anything.
 func TestStrangersAreNotTold(t *testing.T) {
 	o, _ := options(t)

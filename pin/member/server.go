@@ -19,7 +19,11 @@ import (
 const (
 	maxEnrolling = 32 // in all
 	maxPerInvite = 2  // by one invitation: the rightful one, and one who races it
+	maxParting   = 16 // peers that are being told that they were removed
 )
+
+// partTime is how long a peer may take to hear that it was removed.
+const partTime = 2 * time.Second
 
 // enrolServer lets peers in over one host.
 type enrolServer struct {
@@ -29,6 +33,7 @@ type enrolServer struct {
 	closed  bool
 	running map[peer.ID]int // enrolments by one-time identity
 	total   int
+	parting int
 	limits  map[network.Conn]*time.Timer // of connections under one-time identities
 	done    sync.WaitGroup
 }
@@ -78,7 +83,11 @@ func (s *enrolServer) limit(c network.Conn) {
 	if s.closed || s.limits[c] != nil || c.IsClosed() {
 		return
 	}
-	s.limits[c] = time.AfterFunc(s.ledger.opts.EnrolTimeout, func() { _ = c.Close() })
+	patience := s.ledger.opts.EnrolTimeout
+	if s.ledger.gate.onlyRemoved(c.RemotePeer()) {
+		patience = min(patience, 2*partTime)
+	}
+	s.limits[c] = time.AfterFunc(patience, func() { _ = c.Close() })
 }
 
 func (s *enrolServer) unlimit(c network.Conn) {
@@ -116,8 +125,11 @@ func (s *enrolServer) end(once peer.ID) {
 // handle serves one stream.
 func (s *enrolServer) handle(ctx context.Context, stream network.Stream) {
 	once := stream.Conn().RemotePeer()
-	removed := s.ledger.gate.onlyRemoved(once)
-	if !removed && !s.ledger.gate.onlyInvited(once) || !s.begin(once) {
+	if s.ledger.gate.onlyRemoved(once) {
+		s.part(stream)
+		return
+	}
+	if !s.ledger.gate.onlyInvited(once) || !s.begin(once) {
 		_ = stream.Reset()
 		return
 	}
@@ -126,16 +138,41 @@ func (s *enrolServer) handle(ctx context.Context, stream network.Stream) {
 	defer context.AfterFunc(ctx, func() { _ = stream.Reset() })()
 	log := s.ledger.opts.Log.With("invite", once)
 	err := stream.SetDeadline(time.Now().Add(s.ledger.opts.EnrolTimeout))
-	switch {
-	case err != nil:
-	case removed:
-		err = finish(stream, refuse(ErrRemoved))
-	default:
+	if err == nil {
 		err = s.converse(ctx, stream, once)
 	}
 	if err != nil {
 		_ = stream.Reset()
 		log.Warn("enrolment refused", "error", err)
+	}
+}
+
+// part tells a peer that it was removed. It takes no place from those who enrol.
+func (s *enrolServer) part(stream network.Stream) {
+	s.mu.Lock()
+	full := s.closed || s.parting >= maxParting
+	if !full {
+		s.parting++
+		s.done.Add(1)
+	}
+	s.mu.Unlock()
+	if full {
+		_ = stream.Reset()
+		return
+	}
+	defer func() {
+		_ = stream.Conn().Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.parting--
+		s.done.Done()
+	}()
+	err := stream.SetDeadline(time.Now().Add(partTime))
+	if err == nil {
+		err = finish(stream, refuse(ErrRemoved))
+	}
+	if err != nil {
+		s.ledger.opts.Log.Debug("a removed peer was not told", "peer", stream.Conn().RemotePeer(), "error", err)
 	}
 }
 
