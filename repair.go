@@ -20,6 +20,10 @@ type Mender interface {
 	Inner(ctx context.Context, segment string) ([]cid.Cid, error)
 }
 
+// maxRepairs is how often Repair mends a segment in which it then finds
+// something wrong again: others may be replacing the same blocks.
+const maxRepairs = 3
+
 // maxHopeless is how many blocks of a segment nobody has before Repair gives
 // it up: each may cost the time that peers have to answer.
 const maxHopeless = 4
@@ -32,15 +36,27 @@ func (e *Edge) Repair(ctx context.Context, g policy.Grant, blocks Mender, c cid.
 	if err != nil || r.Err == nil {
 		return r, err
 	}
-	mended, hopeless := e.mend(ctx, blocks, c)
-	if err := ctx.Err(); err != nil {
-		return r, fmt.Errorf("repair %s: %w", c, err)
-	}
-	if r, err = e.Verify(ctx, g, blocks, c); err != nil {
-		return r, err
-	}
-	if r.Mended = mended; r.Err != nil {
-		r.Err = errors.Join(r.Err, hopeless)
+	mended, good := 0, r.Blocks
+	for range maxRepairs {
+		n, hopeless := e.mend(ctx, blocks, c)
+		if err := ctx.Err(); err != nil {
+			return r, fmt.Errorf("repair %s: %w", c, err)
+		}
+		if r, err = e.Verify(ctx, g, blocks, c); err != nil {
+			return r, err
+		}
+		mended += n
+		r.Mended = mended
+		if r.Err == nil { // whoever was told of the damage may have been quicker
+			if r.Mended = max(1, mended); good > 0 {
+				r.Mended = max(r.Mended, r.Blocks-good)
+			}
+			return r, nil
+		}
+		if hopeless != nil {
+			r.Err = errors.Join(r.Err, hopeless)
+			return r, nil
+		}
 	}
 	return r, nil
 }

@@ -15,7 +15,7 @@ import (
 type Report struct {
 	CID    cid.Cid
 	Blocks int   // leaves read back, hash checked
-	Mended int   // blocks that Repair replaced by those of peers
+	Mended int   // blocks that were replaced by those of peers while Repair ran
 	Chunks int64 // opened
 	Bytes  int64 // of audio
 	Err    error // nil: all is well

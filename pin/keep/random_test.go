@@ -208,19 +208,26 @@ func (w *world) happen(e event, start func()) {
 			w.t.Error(err)
 		}
 	case "find damage":
-		if _, wanted := w.want[root]; !wanted {
-			return
-		}
-		set(func() { w.broken[root], w.mendErr[root] = errors.New("rotten"), nil })
-		if e.who%2 == 0 {
-			set(func() { w.mendErr[root] = errors.New("nobody has it") })
-		}
-		w.k.Found(root, errors.New("rotten"))
+		w.findDamage(root, e.who%2 == 0)
 	case "recover":
 		if err := w.k.Recover(w.t.Context()); err != nil {
 			w.t.Error(err)
 		}
 	}
+}
+
+// findDamage breaks the own copy of a segment that is wanted, for good or not.
+func (w *world) findDamage(root cid.Cid, hopeless bool) {
+	if _, wanted := w.want[root]; !wanted {
+		return
+	}
+	w.set(func() {
+		w.broken[root], w.mendErr[root] = errors.New("rotten"), nil
+		if hopeless {
+			w.mendErr[root] = errors.New("nobody has it")
+		}
+	})
+	w.k.Found(root, errors.New("rotten"))
 }
 
 // calm lets everybody come back, be honest and be thought well of.
