@@ -141,14 +141,14 @@ func (h health) Health(_ context.Context, root cid.Cid) (wire.Health, error) {
 	if !ok {
 		return wire.Health{}, musen.ErrNotFound
 	}
-	return h.shape(found), nil
+	return wireHealth(found), nil
 }
 
 // Unhealthy implements admin.Copies.
 func (h health) Unhealthy(_ context.Context, label string, limit int) ([]wire.Health, error) {
 	list := []wire.Health{}
 	for _, found := range h.keeper.Unhealthy(label, limit) {
-		list = append(list, h.shape(found))
+		list = append(list, wireHealth(found))
 	}
 	return list, nil
 }
@@ -168,7 +168,7 @@ func (h health) Wait(ctx context.Context, root cid.Cid, level string) (wire.Heal
 	if errors.Is(err, keep.ErrUnknown) {
 		err = musen.ErrNotFound
 	}
-	return h.shape(found), err
+	return wireHealth(found), err
 }
 
 // Recover implements admin.Copies.
@@ -186,21 +186,6 @@ func (h health) Recover(ctx context.Context, roots ...cid.Cid) (segments int, er
 
 // Rebalance implements admin.Copies.
 func (h health) Rebalance(ctx context.Context) (moved int, err error) { return h.keeper.Rebalance(ctx) }
-
-// shape is wireHealth, and says of peers that were removed that nothing is
-// waited for.
-func (h health) shape(found keep.Health) wire.Health {
-	w := wireHealth(found)
-	if !w.Gone {
-		return w
-	}
-	for i, c := range found.Copies {
-		if _, member := h.ledger.Gate().Role(c.Peer); !member && c.State == keep.Purging {
-			w.Copies[i].Reason = "removed, not confirmed"
-		}
-	}
-	return w
-}
 
 func wireHealth(h keep.Health) wire.Health {
 	w := wire.Health{

@@ -178,6 +178,8 @@ func (k *Keeper) why(x *slot, now int64) string {
 	switch {
 	case h.self:
 		return ""
+	case !h.enrolled && x.stage == purging:
+		return "removed, not confirmed"
 	case !h.enrolled:
 		return "not on the roster"
 	case h.shunned():
@@ -197,10 +199,17 @@ func (k *Keeper) why(x *slot, now int64) string {
 }
 
 func (k *Keeper) goneReason(s *segment) string {
-	var silent []string
+	if p := k.problems[s]; p != "" {
+		return "removed: " + p
+	}
+	var silent, never []string
 	for i := range s.slots {
-		if x := &s.slots[i]; x.stage == purging {
+		switch x := &s.slots[i]; {
+		case x.stage != purging:
+		case x.h.enrolled:
 			silent = append(silent, label(x.h))
+		default:
+			never = append(never, label(x.h))
 		}
 	}
 	if k.o.Services != nil {
@@ -208,13 +217,17 @@ func (k *Keeper) goneReason(s *segment) string {
 			silent = append(silent, c.Service)
 		}
 	}
-	if p := k.problems[s]; p != "" {
-		return "removed: " + p
+	reason := "removed"
+	switch {
+	case len(silent) > 0:
+		reason += "; no receipt yet from " + some(silent)
+	case s.repin && k.o.Pinset != nil:
+		reason += ", and about to be unpinned"
 	}
-	if len(silent) == 0 {
-		return "removed, and about to be unpinned"
+	if len(never) > 0 {
+		reason += "; never confirmed by " + some(never)
 	}
-	return "removed; no receipt yet from " + some(silent)
+	return reason
 }
 
 // label is what a peer is called.
@@ -333,7 +346,11 @@ func (k *Keeper) awaited(s *segment, now int64) []string {
 			parts = append(parts, some(names))
 		}
 	}
-	if len(coming)+len(closed) == 0 {
+	switch {
+	case len(coming)+len(closed) > 0:
+	case s.queued || s.busy:
+		parts = append(parts, "peers for it are being chosen")
+	default:
 		parts = append(parts, k.nobody(s, now))
 	}
 	return parts

@@ -153,7 +153,7 @@ func (k *Keeper) Unhealthy(label string, limit int) []Health {
 	defer k.mu.Unlock()
 	var bad []*segment
 	for _, s := range k.segments {
-		if (label == "" || s.label == label) && (s.gone || !s.healthy) {
+		if (label == "" || s.label == label) && (s.gone && k.outstanding(s) || !s.gone && !s.healthy) {
 			bad = append(bad, s)
 		}
 	}
@@ -176,8 +176,9 @@ func (k *Keeper) Summary(label string) Summary {
 	for _, s := range k.segments {
 		switch {
 		case label != "" && s.label != label:
-		case s.gone:
+		case s.gone && k.outstanding(s):
 			sum.Purging++
+		case s.gone: // by all that is known
 		default:
 			k.sum(&sum, s, now)
 		}

@@ -89,6 +89,7 @@ func (k *Keeper) purgeAgain(tries uint8) int64 {
 	return int64(d)
 }
 
+// anyEnrolled reports whether a receipt can still come.
 func (k *Keeper) anyEnrolled(s *segment) bool {
 	for i := range s.slots {
 		if x := &s.slots[i]; x.stage == purging && x.h.enrolled {
@@ -96,6 +97,13 @@ func (k *Keeper) anyEnrolled(s *segment) bool {
 		}
 	}
 	return false
+}
+
+// outstanding reports whether something is still to be done, or waited for, to
+// be rid of a removed segment. Peers that are members no more are not waited
+// for: they are remembered, should they come back.
+func (k *Keeper) outstanding(s *segment) bool {
+	return s.repin && k.o.Pinset != nil || k.anyEnrolled(s) || k.o.Services != nil && len(k.o.Services.Copies(s.root)) > 0
 }
 
 // forget drops what is known of a removed segment.

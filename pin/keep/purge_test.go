@@ -115,7 +115,48 @@ func TestPurgeIsRepeatedUntilTheReceiptIsIn(t *testing.T) {
 	})
 }
 
-func TestPurgeWaitsForAPeerThatWasRemoved(t *testing.T) {
+// Nothing is waited for from a peer that is a member no more, and nothing is
+// said to be under way; what it never confirmed is told apart.
+func TestPurgeDoesNotWaitForThoseWhoWereRemoved(t *testing.T) {
+	story(t, func(w *world) {
+		stays, goes := w.join(1, member.Replica, ""), w.join(2, member.Replica, "")
+		w.start()
+		root := w.add(1, community(2))
+		time.Sleep(time.Minute)
+		w.sound(root)
+		w.leave(stays)
+		w.leave(goes)
+		w.remove(root)
+		time.Sleep(time.Minute)
+		if h, _ := w.k.Health(root); h.Reason != "removed; no receipt yet from "+stays.Name+", "+goes.Name {
+			t.Errorf("while both are silent: %q", h.Reason)
+		}
+		w.expel(goes)
+		time.Sleep(time.Minute)
+		h, _ := w.k.Health(root)
+		if h.Reason != "removed; no receipt yet from "+stays.Name+"; never confirmed by "+goes.Name {
+			t.Errorf("while one is silent: %q", h.Reason)
+		}
+		for _, c := range h.Copies {
+			if c.Peer == goes.ID && c.Reason != "removed, not confirmed" {
+				t.Errorf("copy %+v", c)
+			}
+		}
+		if s := w.k.Summary(""); s.Purging != 1 {
+			t.Errorf("summary %+v", s)
+		}
+		w.arrive(stays)
+		time.Sleep(time.Minute)
+		if h, _ := w.k.Health(root); h.Reason != "removed; never confirmed by "+goes.Name {
+			t.Errorf("when one has answered: %q", h.Reason)
+		}
+		if s := w.k.Summary(""); s.Purging != 0 || len(w.k.Unhealthy("", 10)) != 0 {
+			t.Errorf("summary %+v, unhealthy %+v", s, w.k.Unhealthy("", 10))
+		}
+	})
+}
+
+func TestPurgeReachesAPeerThatWasRemovedAndComesBack(t *testing.T) {
 	story(t, func(w *world) {
 		m := w.join(1, member.Replica, "")
 		w.start(func(o *Options) { o.Timing.Tick = 20 * time.Second }) // it takes long
