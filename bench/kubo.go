@@ -24,7 +24,8 @@ type kuboNode struct {
 
 // initKubo makes a repository with Kubo's defaults for blocks. With sync,
 // blocks are durable before an add is answered, which is not Kubo's default.
-func (b *bench) initKubo(ctx context.Context, dir, name string, sync bool) (*kuboNode, error) {
+// It listens for other nodes on the addresses of swarm, if any.
+func (b *bench) initKubo(ctx context.Context, dir, name string, sync bool, swarm ...string) (*kuboNode, error) {
 	k := &kuboNode{program: b.path("ipfs"), repo: filepath.Join(dir, name)}
 	k.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	cmd := exec.CommandContext(ctx, k.program, "init", "--profile=autoconf-off")
@@ -32,7 +33,7 @@ func (b *bench) initKubo(ctx context.Context, dir, name string, sync bool) (*kub
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("ipfs init: %w: %s", err, out)
 	}
-	if err := k.configure(sync); err != nil {
+	if err := k.configure(sync, append([]string{}, swarm...)); err != nil {
 		return nil, err
 	}
 	return k, k.start(ctx)
@@ -40,37 +41,45 @@ func (b *bench) initKubo(ctx context.Context, dir, name string, sync bool) (*kub
 
 func (k *kuboNode) env() []string { return []string{"IPFS_PATH=" + k.repo, "IPFS_TELEMETRY=off"} }
 
-// configure switches everything off that would talk to a network or do work in
-// the background.
-func (k *kuboNode) configure(sync bool) error {
-	file := filepath.Join(k.repo, "config")
+// configure switches everything off that would talk to a public network or do
+// work in the background.
+func (k *kuboNode) configure(sync bool, swarm []string) error {
+	settings := map[string]any{
+		"Addresses.API": "/ip4/127.0.0.1/tcp/0", "Addresses.Gateway": "/ip4/127.0.0.1/tcp/0",
+		"Addresses.Swarm": swarm, "Bootstrap": []string{}, "Routing.Type": "none",
+		"Provide.Enabled": false, "Discovery.MDNS.Enabled": false, "Gateway.NoFetch": true, "Gateway.NoDNSLink": true,
+		"Swarm.DisableNatPortMap": true, "Swarm.RelayClient.Enabled": false, "Swarm.RelayService.Enabled": false,
+		"AutoNAT.ServiceMode": "disabled", "AutoTLS.Enabled": false, "AutoConf.Enabled": false,
+		"Datastore.StorageMax": "100GB",
+	}
+	return rewrite(filepath.Join(k.repo, "config"), func(cfg map[string]any) {
+		for path, value := range settings {
+			set(cfg, path, value)
+		}
+		if sync {
+			syncBlocks(cfg)
+		}
+	})
+}
+
+// rewrite changes a file that is one JSON object.
+func rewrite(file string, change func(map[string]any)) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	var cfg map[string]any
 	if err := json.Unmarshal(b, &cfg); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	for path, value := range map[string]any{
-		"Addresses.API": "/ip4/127.0.0.1/tcp/0", "Addresses.Gateway": "/ip4/127.0.0.1/tcp/0",
-		"Addresses.Swarm": []string{}, "Bootstrap": []string{}, "Routing.Type": "none",
-		"Provide.Enabled": false, "Discovery.MDNS.Enabled": false, "Gateway.NoFetch": true, "Gateway.NoDNSLink": true,
-		"Swarm.DisableNatPortMap": true, "Swarm.RelayClient.Enabled": false, "Swarm.RelayService.Enabled": false,
-		"AutoNAT.ServiceMode": "disabled", "AutoTLS.Enabled": false, "AutoConf.Enabled": false,
-		"Datastore.StorageMax": "100GB",
-	} {
-		set(cfg, path, value)
-	}
-	if sync {
-		syncBlocks(cfg)
-	}
+	change(cfg)
 	if b, err = json.MarshalIndent(cfg, "", "  "); err != nil {
 		return err
 	}
 	return os.WriteFile(file, b, 0o600)
 }
 
+// set sets the field at a path like a.b.c.
 func set(m map[string]any, path string, value any) {
 	name, rest, deeper := strings.Cut(path, ".")
 	if !deeper {
@@ -143,6 +152,15 @@ func addressIn(file string) string {
 
 // add adds and pins over the RPC API.
 func (k *kuboNode) add(ctx context.Context, audio io.Reader, _ int64) (string, error) {
+	body, header := asForm(audio)
+	var added struct{ Hash string }
+	err := post(ctx, k.client, k.api+"/api/v0/add?pin=true&cid-version=1&raw-leaves=true&progress=false", header, body, &added)
+	return added.Hash, err
+}
+
+// asForm is the body of a request that uploads the audio as a file of a form,
+// and its header.
+func asForm(audio io.Reader) (io.Reader, http.Header) {
 	pr, pw := io.Pipe()
 	form := multipart.NewWriter(pw)
 	go func() {
@@ -155,10 +173,19 @@ func (k *kuboNode) add(ctx context.Context, audio io.Reader, _ int64) (string, e
 		}
 		pw.CloseWithError(err)
 	}()
-	var added struct{ Hash string }
-	err := post(ctx, k.client, k.api+"/api/v0/add?pin=true&cid-version=1&raw-leaves=true&progress=false",
-		http.Header{"Content-Type": {form.FormDataContentType()}}, pr, &added)
-	return added.Hash, err
+	return pr, http.Header{"Content-Type": {form.FormDataContentType()}}
+}
+
+// meet connects the node to another one.
+func (k *kuboNode) meet(ctx context.Context, other *kuboNode) error {
+	var id struct{ Addresses []string }
+	if err := post(ctx, other.client, other.api+"/api/v0/id", nil, nil, &id); err != nil {
+		return err
+	}
+	if len(id.Addresses) == 0 {
+		return fmt.Errorf("kubo in %s listens nowhere", other.repo)
+	}
+	return post(ctx, k.client, k.api+"/api/v0/swarm/connect?arg="+id.Addresses[0], nil, nil, nil)
 }
 
 // keepGateway restarts the daemon with its gateway on a port that stays the

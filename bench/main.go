@@ -1,6 +1,7 @@
 // Command bench measures musen beside Kubo's gateway, nginx with secure_link
 // and the script age | ipfs add, doing the same work in one interleaved run on
-// this machine's loopback. run.sh builds what it needs; README.md says what is
+// this machine's loopback; and, as bench swarm, copies on peers beside IPFS
+// Cluster. run.sh and swarm.sh build what they need; README.md says what is
 // measured and how.
 //
 // It talks to the servers as any client does and imports nothing of musen.

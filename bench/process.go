@@ -58,7 +58,7 @@ func start(ctx context.Context, dir, name string, env []string, argv ...string) 
 // cleanEnv is the environment without what would change how servers run.
 func cleanEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv, "MUSEN_") || strings.HasPrefix(kv, "IPFS_") ||
+		return strings.HasPrefix(kv, "MUSEN_") || strings.HasPrefix(kv, "IPFS_") || strings.HasPrefix(kv, "CLUSTER_") ||
 			strings.HasPrefix(kv, "GOGC=") || strings.HasPrefix(kv, "GOMEMLIMIT=")
 	})
 }
