@@ -89,6 +89,15 @@ func usageError(format string, args ...any) error {
 	return &failure{exit: exitUsage, code: "usage", what: fmt.Sprintf(format, args...), next: "see `musen help` for the commands and `musen COMMAND --help` for one of them"}
 }
 
+// helpFor is what to do about a refusal of the node. Why something went wrong
+// inside it stands in its log alone.
+func helpFor(refused *client.Error) string {
+	if (refused.Code == "internal" || refused.Code == "unavailable") && refused.RequestID != "" {
+		return "the log of the node says why, at request " + printable(refused.RequestID)
+	}
+	return refused.Help
+}
+
 // explain makes a failure of any error.
 func explain(err error) *failure {
 	var f *failure
@@ -105,7 +114,7 @@ func explain(err error) *failure {
 		return &shown
 	case errors.As(err, &refused):
 		what := strings.TrimSuffix(printable(firstOf(refused.Detail, refused.Title)), ".")
-		return &failure{exit: exitByCode(refused.Code, refused.Status), code: refused.Code, what: prefixOf(err, refused) + what, next: refused.Help, cause: err}
+		return &failure{exit: exitByCode(refused.Code, refused.Status), code: refused.Code, what: prefixOf(err, refused) + what, next: helpFor(refused), cause: err}
 	case errors.Is(err, client.ErrNotRunning):
 		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`; a home is made with `musen init`"}
 	case errors.Is(err, context.Canceled):

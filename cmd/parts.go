@@ -171,8 +171,11 @@ var (
 // Add implements musen.Blocks.
 func (b blocks) Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leaves, inner []cid.Cid, err error) {
 	root, leaves, inner, err = b.Node.Add(ctx, sealed)
-	if errors.Is(err, node.ErrNoSpace) {
+	switch {
+	case errors.Is(err, node.ErrNoSpace):
 		err = errors.Join(musen.ErrNoSpace, err)
+	case errors.Is(err, node.ErrNoFolder):
+		err = errors.Join(musen.ErrUnavailable, err)
 	}
 	return root, leaves, inner, err
 }

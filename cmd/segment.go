@@ -182,7 +182,7 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid, repair bool) error {
 	}
 	results, next := api.Verify, "try `musen verify --repair`, which takes good blocks from peers; otherwise add the damaged segments again from their source; and check the disk"
 	if repair {
-		results, next = api.Repair, "no peer has what is missing: add the damaged segments again from their source, and check the disk"
+		results, next = api.Repair, "what kept it from being mended stands above. If no peer has a block, add the damaged segments again from their source, and check the disk"
 	}
 	var sound, damaged, mended int
 	var bytes int64

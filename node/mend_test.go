@@ -112,3 +112,30 @@ func TestPurgeEndsAMend(t *testing.T) {
 		t.Errorf("Mend: %v", err)
 	}
 }
+
+// A folder of blocks that goes away is missed, not made anew in the place where
+// a disk may have been.
+func TestFolderIsGone(t *testing.T) {
+	a, b := start(t), start(t)
+	connect(t, a, b)
+	x := add(t, b, sealedBytes(1, 100))
+	if err := os.Rename(a.files.root, a.files.root+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Fetch(t.Context(), x.root, 100); !errors.Is(err, ErrNoFolder) {
+		t.Errorf("fetch: %v", err)
+	}
+	if _, _, _, err := a.Add(t.Context(), bytes.NewReader(sealedBytes(2, 100))); !errors.Is(err, ErrNoFolder) {
+		t.Errorf("add: %v", err)
+	}
+	if err := a.Heal(t.Context(), x.root); !errors.Is(err, ErrNoFolder) {
+		t.Errorf("heal: %v", err)
+	}
+	if st, err := a.Stat(); err != nil || st.Reserved != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := os.Rename(a.files.root+".away", a.files.root); err != nil {
+		t.Fatal(err)
+	}
+	fetch(t, a, x)
+}

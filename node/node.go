@@ -44,6 +44,8 @@ var (
 	ErrRotten = errors.New("block is rotten")
 	// ErrNoSpace says that the disk, or Options.StorageMax, has no room left.
 	ErrNoSpace = errors.New("no space left")
+	// ErrNoFolder says that the folder of the blocks went away under the Node.
+	ErrNoFolder = errors.New("the folder of the blocks is gone: put it back, or start the node again, which makes a new one")
 	// ErrLocked says that another Node has the folder open.
 	ErrLocked = errors.New("in use by another node")
 	// ErrClosed says that the Node was closed.

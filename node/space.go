@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -304,6 +305,9 @@ func (n *Node) putReserved(ctx context.Context, b blocks.Block, r *reservation) 
 	err := r.claim(cost)
 	if err == nil {
 		err = noSpace(n.kubo.Blockstore.Put(ctx, b))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrNoFolder
+		}
 		r.settle(cost, old, err == nil)
 	}
 	if err != nil {
