@@ -27,7 +27,7 @@ var (
 	_ duty.Blocks     = blocks{}
 	_ duty.Checker    = checker{}
 	_ duty.Terms      = offer{}
-	_ control.Handler = (*duty.Desk)(nil)
+	_ control.Handler = hands{}
 	_ scrub.Disk      = disk{}
 	_ scrub.Segments  = segments{}
 	_ scrub.Mender    = mender{}
@@ -145,12 +145,17 @@ func (m mender) Heal(ctx context.Context, c cid.Cid) error {
 	if m.h.denied.Has(c) {
 		return errors.New("it was purged")
 	}
+	if m.h.member.Role == member.Replica {
+		return scrub.ErrOrdered // nobody serves what it is believed to have
+	}
 	return m.h.node.Heal(ctx, c)
 }
 
 // Lost implements scrub.Mender.
 func (m mender) Lost(ctx context.Context, root cid.Cid, reason string) {
-	if _, held := m.h.shelf.Get(root); !held {
+	m.h.lost.add(root)
+	if _, held := m.h.shelf.Get(root); !held { // dropped in the meantime
+		m.h.lost.remove(root)
 		return
 	}
 	err := m.h.line.Tell(ctx, control.Receipt{Verb: control.Hold, Root: root, Outcome: control.Lost, Reason: reason, At: m.h.o.Now()})

@@ -16,8 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,8 +111,10 @@ type Host struct {
 
 	setting sync.Mutex // one change of the contract at a time
 	kept    map[peer.ID]string
-	out     chan struct{} // the origin removed this host
-	bare    bool          // there was no folder of blocks
+	out     chan struct{}  // the origin removed this host
+	bare    bool           // the blocks are gone
+	gone    []shelf.Record // what was held when they were found gone
+	lost    losses
 	failed  chan error
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -153,10 +153,14 @@ func (h *Host) start(ctx, run context.Context) error {
 	if err := h.records(ctx, h.openStores(ctx)); err != nil {
 		return err
 	}
-	if err := h.reconcile(ctx); err != nil {
+	if err := h.records(ctx, h.openLine(ctx)); err != nil {
 		return err
 	}
-	if err := h.records(ctx, h.openLine(ctx)); err != nil {
+	agree := h.reconcile
+	if h.bare {
+		agree = h.forsake
+	}
+	if err := agree(ctx); err != nil {
 		return err
 	}
 	if h.member.Role == member.Storage {
@@ -177,9 +181,8 @@ func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error
 	if err := checkNode(o.Dir, h.member.Self); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(o.Dir, "blocks")); err != nil {
-		h.bare = true
-		h.o.Log.Warn("the folder of the blocks is missing: they are fetched again, as far as somebody has them", "err", err)
+	if err := h.lookForBlocks(); err != nil {
+		return err
 	}
 	gate := h.o.Book.Gate()
 	o.Gate, o.Serve, o.Upload = gate, h.serves, h.live
@@ -274,7 +277,7 @@ func (h *Host) openLine(ctx context.Context) (err error) {
 	self := h.node.Host()
 	h.line, err = control.NewClient(ctx, control.ClientOptions{
 		Host: self, Origin: h.o.Book.Origin(), Store: h.node.Store(), Key: self.Peerstore().PrivKey(self.ID()),
-		Realm: h.member.Realm, Handler: h.desk, Roster: h.o.Book.Accept, Report: h.report,
+		Realm: h.member.Realm, Handler: hands{h}, Roster: h.o.Book.Accept, Report: h.report,
 		Known: func() wire.Envelope { return h.o.Book.Membership().Roster }, Regard: h.regarded,
 		Ousted: h.ousted, Removed: h.removed, Return: h.o.Timing.Return,
 		Holds: holds, Heartbeat: h.o.Timing.Heartbeat, Backoff: h.o.Timing.Backoff, Retry: h.o.Timing.Retry,
@@ -312,7 +315,8 @@ func (h *Host) begin(run context.Context) {
 	h.running.Go(func() { h.follow(run) })
 	h.running.Go(func() { h.save(run) })
 	h.running.Go(func() { h.sweep(run) })
-	h.running.Go(func() { h.check(run) })
+	h.running.Go(func() { h.regain(run) })
+	h.running.Go(func() { h.scrubber().Run(run) })
 	if h.http != nil {
 		h.running.Go(func() {
 			if err := h.http.Serve(h.o.HTTP.Listener); err != nil {
@@ -353,28 +357,11 @@ func (h *Host) saveServed() {
 	}
 }
 
-// check checks the disk, not before somebody is there to give blocks if there
-// are none.
-func (h *Host) check(ctx context.Context) {
-	if h.bare {
-		select {
-		case <-h.line.Ready():
-		case <-ctx.Done():
-			return
-		}
-	}
-	h.scrubber().Run(ctx)
-}
-
-// scrubber checks the disk once a while, and at once if there are no blocks.
+// scrubber checks the disk once a while.
 func (h *Host) scrubber() *scrub.Scrubber {
-	last := h.state.get().Scrub.Began
-	if h.bare {
-		last = time.Time{}
-	}
 	return scrub.New(scrub.Options{
 		Disk: disk{h.node}, Segments: segments{h.node, h.shelf}, Mender: mender{h},
-		Rate: h.o.Timing.ScrubRate, Every: h.o.Timing.ScrubEvery, Last: last,
+		Rate: h.o.Timing.ScrubRate, Every: h.o.Timing.ScrubEvery, Last: h.state.get().Scrub.Began,
 		Done: h.scrubbed, Now: h.o.Now, Log: h.o.Log,
 	})
 }

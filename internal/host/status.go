@@ -36,7 +36,7 @@ func (h *Host) Status(context.Context) (local.Status, error) {
 		Origins:  []local.Line{{Peer: line.Origin.String(), Up: line.Up, Since: line.Since}},
 		CaughtUp: h.caughtUp(), Removed: moment(line.Removed), Opens: moment(h.live.Opens()), Paused: moment(h.live.Paused()),
 		Leaving: m.Leaving, Appeal: m.Appeal, Contract: h.live.Contract(),
-		Held: int64(h.shelf.Len()), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
+		Held: h.held(), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
 		Used: st.Used, Free: st.Room(), Served: h.state.total(h.live.Served()),
 	}
 	if r := line.Regard; r.Standing != "" {

@@ -167,7 +167,7 @@ func (h *Host) report() control.Report {
 	}
 	m := h.state.get()
 	r := control.Report{
-		Contract: h.live.Contract(), Held: int64(h.shelf.Len()), Used: st.Used, Free: st.Room(),
+		Contract: h.live.Contract(), Held: h.held(), Used: st.Used, Free: st.Room(),
 		Served: h.state.total(h.live.Served()), Paused: h.live.Paused(), Leaving: m.Leaving, Appeal: m.Appeal, Version: h.o.Version,
 	}
 	for _, a := range h.node.Host().Addrs() {

@@ -6,6 +6,7 @@
 package scrub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ var (
 	ErrRotten = errors.New("rotten")
 	// ErrMissing says that a block is not on the disk.
 	ErrMissing = errors.New("missing")
+	// ErrOrdered says that a good block comes with an order alone, after Lost.
+	ErrOrdered = errors.New("it comes with an order")
 )
 
 const (
@@ -53,7 +56,8 @@ type Segments interface {
 
 // A Mender does something about what is found.
 type Mender interface {
-	// Heal replaces a block by a good one.
+	// Heal replaces a block by a good one. ErrOrdered says that nobody gives it
+	// before the segment is told to be lost.
 	Heal(ctx context.Context, c cid.Cid) error
 	// Lost is told that a segment is not whole, and will not be soon.
 	Lost(ctx context.Context, root cid.Cid, reason string)
@@ -121,7 +125,7 @@ func (s *Scrubber) Run(ctx context.Context) {
 
 // Pass reads every block once and then looks whether the segments are whole.
 func (s *Scrubber) Pass(ctx context.Context) (Result, error) {
-	p := pass{s: s, result: Result{Began: s.o.Now()}, bad: map[string]struct{}{}}
+	p := pass{s: s, result: Result{Began: s.o.Now()}, bad: map[string]string{}}
 	err := p.blocks(ctx)
 	if err == nil {
 		err = p.segments(ctx)
@@ -137,7 +141,7 @@ func (s *Scrubber) Pass(ctx context.Context) (Result, error) {
 type pass struct {
 	s      *Scrubber
 	result Result
-	bad    map[string]struct{} // multihashes of blocks that could not be replaced
+	bad    map[string]string // what is wrong with blocks that could not be replaced, by multihash
 }
 
 // blocks reads all blocks.
@@ -197,13 +201,29 @@ func (p *pass) heal(ctx context.Context, c cid.Cid, why error) error {
 		p.s.o.Log.Warn("replaced a block that was not good", "cid", c.String(), "was", why)
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, ErrOrdered):
+		p.s.o.Log.Warn("a block is not good, and is asked for anew", "cid", c.String(), "is", why)
+		p.note(c, "a block is "+word(why))
 	default:
-		p.s.o.Log.Error("a block is not good and nobody gives another", "cid", c.String(), "was", why, "err", err)
-		if len(p.bad) < maxBad {
-			p.bad[string(c.Hash())] = struct{}{}
-		}
+		p.s.o.Log.Error("a block is not good and nobody gives another", "cid", c.String(), "is", why, "err", err)
+		p.note(c, "a block is "+word(why)+", and no peer gave another")
 	}
 	return nil
+}
+
+// note remembers what is wrong with a block.
+func (p *pass) note(c cid.Cid, what string) {
+	if len(p.bad) < maxBad {
+		p.bad[string(c.Hash())] = what
+	}
+}
+
+// word is what is wrong with a block, in one.
+func word(err error) string {
+	if errors.Is(err, ErrMissing) {
+		return ErrMissing.Error()
+	}
+	return ErrRotten.Error()
 }
 
 // segments looks whether each segment has all its blocks.
@@ -234,7 +254,7 @@ func (p *pass) segment(ctx context.Context, root cid.Cid) (reason string, err er
 		leaves, err = p.s.o.Segments.Leaves(ctx, root)
 	}
 	if err != nil {
-		return "a block above its leaves is not good", ctx.Err()
+		return cmp.Or(p.bad[string(root.Hash())], "a block above its leaves is not good"), ctx.Err()
 	}
 	for _, leaf := range leaves {
 		if _, err := p.s.o.Disk.Size(ctx, leaf); errors.Is(err, ErrMissing) {
@@ -242,8 +262,8 @@ func (p *pass) segment(ctx context.Context, root cid.Cid) (reason string, err er
 				return "", err
 			}
 		}
-		if _, bad := p.bad[string(leaf.Hash())]; bad {
-			return "a block is not good, and no peer gave another", ctx.Err()
+		if what, bad := p.bad[string(leaf.Hash())]; bad {
+			return what, ctx.Err()
 		}
 	}
 	return "", ctx.Err()
