@@ -18,7 +18,7 @@ func TestServiceInTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It stands where no connection is made to.
-	s.musen("pin", "service", "add", "far", "--endpoint", "https://127.0.0.1:1/api", "--token-file", token)
+	s.musen("pin", "service", "add", "far", "--endpoint", "https://localhost:1/api", "--token-file", token)
 	s.musen("add", "--station", "jazz", bundled(t)[0])
 	lists := func(row string) {
 		t.Helper()

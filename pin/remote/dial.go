@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -153,7 +154,28 @@ func (s *Services) check(v Service) error {
 	if !filepath.IsAbs(v.TokenFile) {
 		return fmt.Errorf("%w: the token file must be an absolute path", ErrInvalid)
 	}
-	return checkEndpoint(v.Endpoint)
+	if err := checkEndpoint(v.Endpoint); err != nil {
+		return err
+	}
+	return s.reachable(v.Endpoint)
+}
+
+// reachable refuses an endpoint whose host is an address that is never
+// connected to. Names are looked at when they are.
+func (s *Services) reachable(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return fmt.Errorf("%w: the endpoint is not a URL", ErrInvalid)
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return nil // a name
+	}
+	a = a.Unmap()
+	if public(a) || slices.ContainsFunc(s.o.Allow, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return nil
+	}
+	return fmt.Errorf("%w: the endpoint is at %s, which is not a public address", ErrInvalid, a)
 }
 
 func isName(s string) bool {
@@ -181,7 +203,7 @@ func checkEndpoint(endpoint string) error {
 	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	}
-	return fmt.Errorf("%w: the endpoint must be https; http is for loopback addresses", ErrInvalid)
+	return fmt.Errorf("%w: the endpoint must be https", ErrInvalid)
 }
 
 func isLoopback(host string) bool {
