@@ -2,6 +2,7 @@ package testnet_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,16 +47,16 @@ func TestPartingPeerGetsNothingNew(t *testing.T) {
 					return s.CID
 				}
 				first := add()
-				durable(t, o, first)
+				proved(t, o, first, "parts")
 				part(t, o, parts)
 				parting(t, o, first)
 
 				stays := testnet.Join(t, o, role, "stays", terms)
 				second := add() // held by who stays
-				durable(t, o, second)
+				proved(t, o, second, "stays")
 				moved(t, o, first)
 				kept := add()
-				durable(t, o, kept)
+				proved(t, o, kept, "stays")
 				stays.Stop(t)
 				third := add()
 				silent(t, o, third)
@@ -65,7 +66,7 @@ func TestPartingPeerGetsNothingNew(t *testing.T) {
 					}
 				}
 				stays.Start(t)
-				durable(t, o, third)
+				proved(t, o, third, "stays")
 			})
 		}
 	}
@@ -84,6 +85,14 @@ func becomes(t *testing.T, o *testnet.Origin, root cid.Cid, what string, so func
 		}
 		time.Sleep(20 * time.Millisecond) // the keeper tells of levels alone
 	}
+}
+
+// proved returns when a peer has proved its copy of a segment.
+func proved(t *testing.T, o *testnet.Origin, root cid.Cid, name string) {
+	t.Helper()
+	becomes(t, o, root, "proved by "+name, func(h keep.Health) bool {
+		return slices.ContainsFunc(h.Copies, func(c keep.Copy) bool { return c.Name == name && c.State == keep.Proved && c.Counts })
+	})
 }
 
 // parting returns when the origin knows that a peer parts.

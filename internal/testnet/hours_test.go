@@ -2,7 +2,6 @@ package testnet_test
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +18,7 @@ import (
 func TestOrderOutsideTheHours(t *testing.T) {
 	t.Parallel()
 	o := testnet.NewOrigin(t)
-	station := o.Station(t, "jazz", musen.Replication{Min: 2, Max: 2, Community: 1})
+	station := o.Station(t, "jazz", musen.Replication{Min: 1, Max: 1, Community: 1})
 	opens := time.Now().UTC().Add(3 * time.Hour).Truncate(time.Minute)
 	minute := opens.Hour()*60 + opens.Minute()
 	always := contract.Contract{Disk: 1 << 30}
@@ -30,21 +29,21 @@ func TestOrderOutsideTheHours(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	health, err := o.Swarm.Keeper().Wait(ctx, s.CID, keep.Replicated)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var health keep.Health
+	becomes(t, o, s.CID, "held", func(h keep.Health) bool {
+		health = h
+		return len(h.Copies) == 2 && h.Copies[1].State == keep.Held
+	})
+	ctx := t.Context()
 	if why, err := h.Why(ctx, s.CID); err != nil || !why.Held {
 		t.Errorf("the host has %+v, %v", why, err)
 	}
 	until := "night is outside its hours until " + opens.Format("15:04 MST")
-	if health.Level != keep.Replicated || !strings.HasSuffix(health.Reason, "; "+until) || !health.Next.Equal(opens) {
+	if health.Copies[1].Counts || !strings.HasSuffix(health.Reason, "; "+until) || !health.Next.Equal(opens) {
 		t.Errorf("%v, %q, next %v", health.Level, health.Reason, health.Next)
 	}
 	if err := h.SetContract(ctx, always); err != nil {
 		t.Fatal(err)
 	}
-	durable(t, o, s.CID)
+	proved(t, o, s.CID, "night")
 }

@@ -77,7 +77,7 @@ func TestLiarsAreFound(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			o := testnet.NewOrigin(t)
-			station := o.Station(t, "jazz", musen.Replication{Min: 3, Max: 3, Community: 2})
+			station := o.Station(t, "jazz", musen.Replication{Min: 1, Max: 1, Community: 2})
 			liar := testnet.NewCarrier(t, o, "liar", b)
 			testnet.NewCarrier(t, o, "one", testnet.Behaviour{})
 			testnet.NewCarrier(t, o, "two", testnet.Behaviour{})
@@ -87,6 +87,8 @@ func TestLiarsAreFound(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				proved(t, o, s.CID, "one")
+				proved(t, o, s.CID, "two")
 				h := durable(t, o, s.CID)
 				for _, c := range h.Copies {
 					if c.Peer == liar.Host.ID() && (c.Counts && c.State == keep.Proved || c.Outcome == audit.Proved) {

@@ -291,7 +291,7 @@ func ownReason(own *slot) (why string, mends bool) {
 func (k *Keeper) shortfall(s *segment, t tally, now int64) string {
 	proof := t.trustedProved
 	if k.few(s) {
-		proof += t.replicasProved
+		proof += s.beyond(t.replicasProved)
 	}
 	if proof >= int(s.min) {
 		return fmt.Sprintf("copies on %d of %d sites", t.sites, s.min)

@@ -26,8 +26,8 @@ func TestOrderedOutsideItsHours(t *testing.T) {
 		w.start()
 		time.Sleep(12 * time.Hour)
 		opens := time.Now().Add(10 * time.Hour)
-		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 2, 2, 1 })
-		w.reach(root, Replicated, time.Minute)
+		root := w.add(1, community(1))
+		time.Sleep(time.Minute)
 		for time.Now().Before(opens.Add(-time.Minute)) {
 			time.Sleep(7 * time.Minute)
 			h, _ := w.k.Health(root)
@@ -35,8 +35,8 @@ func TestOrderedOutsideItsHours(t *testing.T) {
 			if !ok || c.State != Held || c.Reason != "outside its hours until 22:00 UTC" {
 				t.Fatalf("%+v", c)
 			}
-			want := "1 of 2 copies proved; 0 of 1 community copies proved; " + m.Name + " is outside its hours until 22:00 UTC"
-			if h.Level != Replicated || h.Reason != want || !h.Next.Equal(opens) {
+			want := "0 of 1 community copies proved; " + m.Name + " is outside its hours until 22:00 UTC"
+			if h.Level != Durable || h.Reason != want || !h.Next.Equal(opens) {
 				t.Fatalf("%v, %q, next %v", h.Level, h.Reason, h.Next)
 			}
 			if time.Now().After(opens.Add(-15 * time.Minute)) {
@@ -46,8 +46,7 @@ func TestOrderedOutsideItsHours(t *testing.T) {
 		if n := w.seen(m, audit.Proved) + w.seen(m, audit.Late) + w.seen(m, audit.Missing); n != 0 {
 			t.Errorf("challenged %d times outside its hours", n)
 		}
-		w.reach(root, Durable, time.Until(opens.Add(time.Minute)))
-		w.sound(root)
+		w.whole(root, time.Until(opens.Add(time.Minute)))
 	})
 }
 
@@ -59,7 +58,7 @@ func TestOrderedAndAwayOutsideItsHours(t *testing.T) {
 		w.start()
 		time.Sleep(12 * time.Hour)
 		opens := time.Now().Add(10 * time.Hour)
-		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 2, 2, 1 })
+		root := w.add(1, community(1))
 		time.Sleep(10 * time.Second)
 		w.leave(m)
 		time.Sleep(9 * time.Hour)
@@ -70,8 +69,7 @@ func TestOrderedAndAwayOutsideItsHours(t *testing.T) {
 		}
 		time.Sleep(time.Until(opens) + time.Minute)
 		w.arrive(m)
-		w.reach(root, Durable, 5*time.Minute)
-		w.sound(root)
+		w.whole(root, 5*time.Minute)
 	})
 }
 
@@ -82,14 +80,14 @@ func TestSilentOutsideItsHours(t *testing.T) {
 		m.delay = 3 * time.Hour
 		w.start()
 		time.Sleep(12 * time.Hour)
-		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 2, 2, 1 })
+		root := w.add(1, community(1))
 		for range 8 {
 			time.Sleep(20 * time.Minute)
 			if h, _ := w.k.Health(root); len(h.Copies) != 2 || h.Copies[1].State != Ordered {
 				t.Fatalf("%+v", h)
 			}
 		}
-		w.reach(root, Durable, 12*time.Hour)
+		w.whole(root, 12*time.Hour)
 	})
 }
 

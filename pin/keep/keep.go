@@ -16,12 +16,12 @@
 //     absence was announced or it is outside its hours;
 //   - the origin's own copy counts until anybody finds something wrong with it,
 //     and again when it was mended and verified;
-//   - copies on replicas count towards Min only where there are fewer trusted
-//     peers than Max.
+//   - copies on replicas are Community first. Those beyond that count towards
+//     Min where there are fewer trusted peers than Max; none is ordered for it.
 //
 // A copy that is one too many, or on a peer that leaves, is dropped when Min
 // copies are proved without it, and so are those of all who can take its place;
-// not before. What was removed from the catalogue is unpinned and purged,
+// not before. A replica that leaves goes once others have proved its share. What was removed from the catalogue is unpinned and purged,
 // however often it comes back.
 //
 // It does not know how blocks move, how pins are agreed on, what is asked in an

@@ -37,6 +37,17 @@ func (w *world) sound(root cid.Cid) Health {
 	return h
 }
 
+// whole waits until a segment is as it should be, at most limit.
+func (w *world) whole(root cid.Cid, limit time.Duration) {
+	w.t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Second) {
+		if h, ok := w.k.Health(root); ok && h.Level == Durable && h.Reason == "" {
+			return
+		}
+	}
+	w.sound(root)
+}
+
 // copyOn finds the copy of a machine.
 func copyOn(h Health, m *machine) (Copy, bool) {
 	i := slices.IndexFunc(h.Copies, func(c Copy) bool { return c.Peer == m.ID })
@@ -187,8 +198,8 @@ func TestLiarStopsCountingAndIsReplaced(t *testing.T) {
 					ms = append(ms, w.join(n+1, member.Replica, ""))
 				}
 				w.start()
-				root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 3, 3, 2 })
-				w.reach(root, Durable, 10*time.Second)
+				root := w.add(1, community(2))
+				w.whole(root, 10*time.Second)
 				liar := ms[slices.IndexFunc(ms, func(m *machine) bool { return w.has(m, root) })]
 				w.set(func() { liar.answer = lie })
 				time.Sleep(12*time.Hour + 2*time.Minute) // one cycle

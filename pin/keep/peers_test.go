@@ -102,12 +102,16 @@ func TestDrainMovesFirstAndDropsThen(t *testing.T) {
 				w.start()
 				time.Sleep(time.Second)
 				var roots []cid.Cid
+				want := func(x *Want) { x.Min, x.Max = 2, 3 }
+				if role == member.Replica {
+					want = community(2)
+				}
 				for n := range 30 {
-					roots = append(roots, w.add(n, func(x *Want) { x.Min, x.Max, x.Community = 2, 3, 2 }))
+					roots = append(roots, w.add(n, want))
 				}
 				time.Sleep(time.Minute)
 				dropping := func(_ peer.ID, root cid.Cid) {
-					if h, _ := w.k.Health(root); h.Level != Durable {
+					if h, _ := w.k.Health(root); h.Level != Durable || h.Reason != "" {
 						t.Errorf("a copy was given up too soon: %+v", h)
 					}
 				}
@@ -147,7 +151,8 @@ func TestLeavingReplicaWaitsForOthers(t *testing.T) {
 		if w.has(m, root) {
 			t.Error("it holds its copy though another does")
 		}
-		w.sound(root)
+		w.join(3, member.Storage, "")
+		w.whole(root, time.Minute)
 	})
 }
 
@@ -262,11 +267,19 @@ func TestSpreadAsksForSites(t *testing.T) {
 
 func TestFewTrustedPeersLetReplicasCount(t *testing.T) {
 	story(t, func(w *world) {
-		for n := range 3 {
+		for n := range 4 {
 			w.join(n+1, member.Replica, fmt.Sprint("site", n))
 		}
 		w.start()
-		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community, x.Spread = 3, 3, 2, true })
+		want := func(community int) func(*Want) {
+			return func(x *Want) { x.Min, x.Max, x.Community, x.Spread = 3, 3, community, true }
+		}
+		root := w.add(1, want(4))
+		time.Sleep(time.Minute)
+		if h, _ := w.k.Health(root); h.Level != Stored || !strings.Contains(h.Reason, "1 of 3 copies proved") {
+			t.Errorf("with the community's copies alone: %+v", h)
+		}
+		w.add(1, want(2)) // two of those that are there are beyond
 		w.reach(root, Durable, time.Minute)
 		for n := range 2 {
 			w.join(n+10, member.Storage, fmt.Sprint("rack", n))
@@ -282,6 +295,33 @@ func TestFewTrustedPeersLetReplicasCount(t *testing.T) {
 		}
 		if trusted != 3 {
 			t.Errorf("%d trusted copies: %+v", trusted, h)
+		}
+	})
+}
+
+// A copy on a replica is not counted twice, whoever was removed.
+func TestCommunityCopiesComeBesides(t *testing.T) {
+	story(t, func(w *world) {
+		var own []*machine
+		for n := range 2 {
+			own = append(own, w.join(n+1, member.Storage, fmt.Sprint("rack", n)))
+		}
+		w.join(3, member.Replica, "attic")
+		w.start()
+		time.Sleep(time.Second)
+		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community, x.Spread = 2, 3, 1, true })
+		time.Sleep(time.Minute)
+		w.sound(root)
+		for _, m := range own {
+			w.expel(m)
+		}
+		time.Sleep(10 * time.Minute)
+		h, _ := w.k.Health(root)
+		if h.Level != Stored || !strings.Contains(h.Reason, "1 of 2 copies proved") {
+			t.Errorf("with the origin and one replica: %+v", h)
+		}
+		if s := w.k.Summary(""); s.Durable != 0 || s.Replicated != 0 || s.Unhealthy != 1 {
+			t.Errorf("summary %+v", s)
 		}
 	})
 }

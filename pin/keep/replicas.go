@@ -112,8 +112,9 @@ func (k *Keeper) askAgain(s *segment, n int, now int64) int {
 // trimReplicas drops the copies of replicas that are not among the best, once
 // those are proved and there are as many as are wanted. Where there are fewer,
 // since nobody else can take the segment, a replica that leaves, or whose
-// contract is for others now, is not made to wait for more than Min. Who is
-// paused keeps what it has, so that it can prove itself.
+// contract is for others now, is not made to wait for more than Min, nor for
+// Min where others have its share. Who is paused keeps what it has, so that it
+// can prove itself.
 func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 	among := func(id peer.ID) bool { return isAmong(best, id) }
 	sure := 0
@@ -132,7 +133,8 @@ func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 		if x.h.role != member.Replica || !x.active() || among(x.h.id) || x.h.shunned() {
 			continue
 		}
-		if (sure >= int(s.community) || !k.fits(s, x.h)) && k.spare(s, x, now) {
+		enough, fits := sure >= int(s.community), k.fits(s, x.h)
+		if enough && !fits || (enough || !fits) && k.spare(s, x, now) {
 			s.move(x, former, now)
 			x.told, x.leave, x.reason = false, false, ""
 		}

@@ -208,6 +208,9 @@ type tally struct {
 	sites                    int // of the proved ones that count for Min
 }
 
+// beyond is how many of n copies on replicas are more than Community asks for.
+func (s *segment) beyond(n int) int { return max(n-int(s.community), 0) }
+
 // staleAfter is how many audit cycles a proof is good for.
 const staleAfter = 3
 
@@ -254,9 +257,19 @@ func (k *Keeper) tally(s *segment, without *slot, now int64) tally {
 				t.replicasProved++
 			}
 		}
-		if proof && s.spread && (few || x.h.role.Trusted()) {
+		if proof && s.spread && x.h.role.Trusted() {
 			t.sites = addSite(&sites, t.sites, x.h.site)
 		}
+	}
+	if spare := s.beyond(t.replicasProved); few && s.spread && spare > 0 {
+		all := t.sites
+		for i := range s.slots {
+			x := &s.slots[i]
+			if _, proof := k.counts(x, now); proof && x != without && !x.h.role.Trusted() {
+				all = addSite(&sites, all, x.h.site)
+			}
+		}
+		t.sites = min(all, t.sites+spare)
 	}
 	if k.o.Services != nil && few {
 		for _, c := range k.o.Services.Copies(s.root) {
@@ -288,8 +301,8 @@ func (k *Keeper) few(s *segment) bool { return k.trusted < int(s.max) }
 func (k *Keeper) levelOf(s *segment, t tally) Level {
 	says, proof := t.trusted, t.trustedProved
 	if k.few(s) {
-		says += t.replicas + t.services
-		proof += t.replicasProved
+		says += s.beyond(t.replicas) + t.services
+		proof += s.beyond(t.replicasProved)
 	}
 	need := int(s.min)
 	switch {
