@@ -150,12 +150,21 @@ func TestPinStatus(t *testing.T) {
 
 func TestStatusOfCopies(t *testing.T) {
 	r := swarm.Replication{
-		Summary: swarm.Summary{Segments: 12, Stored: 11, Replicated: 10, Durable: 9, Unhealthy: 3, Copies: 30, Proved: 28, Purging: 2, Strangers: 1},
+		Summary: swarm.Summary{Segments: 12, Stored: 11, Replicated: 10, Durable: 9, Unhealthy: 3, Copies: 30, Proved: 28, Purging: 2, Fewer: 4, Strangers: 1},
 		List:    []swarm.Health{song(), {CID: otherCID, Level: "none", Reason: "no copy answers"}},
 	}
 	station := wire.Station{ID: "aaaaaaaaaaaaaaaaaaaaaaaaaa", Name: "jazz", Label: "bbbbbbbbbbbbbbbb", Replication: swarm.Want{Min: 1, Max: 1, Spread: "none"}}
 	n := startTold(t, map[string]any{
 		"GET /status": wire.Status{Version: "v1", Segments: 12}, "GET /replication": r,
+		"GET /peers": swarm.Peers{Peers: []swarm.Peer{
+			{ID: "12D3KooWself", Role: "origin", Name: "origin"},
+			{ID: "12D3KooWone", Role: "storage", Name: "one", Up: true},
+			{ID: "12D3KooWtwo", Role: "replica", Name: "two", Since: longAgo()},
+			{ID: "12D3KooWthree", Role: "replica", Name: "three", PausedUntil: time.Now().Add(time.Hour)},
+		}},
+		"GET /services": swarm.Services{Services: []swarm.Service{
+			{Name: "vault", Held: 1}, {Name: "far", Failed: 2, Reason: "no room in this plan", Next: longAgo()},
+		}},
 		"GET /stations/jazz": station, "GET /stations/" + station.ID + "/replication": r,
 	})
 	for _, args := range [][]string{{"status"}, {"status", "jazz"}} {
@@ -165,13 +174,20 @@ func TestStatusOfCopies(t *testing.T) {
 		wantLine(t, out, "copies", "30, of which 28 proved")
 		wantLine(t, out, "lost", "1 segments without a whole copy")
 		wantLine(t, out, "unhealthy", "3 segments")
+		wantLine(t, out, "fewer", "4 have fewer copies than could be")
 		wantLine(t, out, "purging", "2 ")
 		wantLine(t, out, "strangers", "1 ")
 		wantLine(t, out, songCID, "jazz", "replicated", "1 of 2 copies proved", "2026-03-04")
 		wantLine(t, out, otherCID, "none", "no copy answers")
 		wantLine(t, out, "and 1 more")
 	}
-	out, _ := n.musen(0, "status", "jazz")
+	out, _ := n.musen(0, "status")
+	wantLine(t, out, "away", "two (replica), down for ", "since 2026-03-04 05:06:07")
+	wantLine(t, out, "service", "far, 2 segments failed: no room in this plan; next try 2026-03-04 05:06:07")
+	if strings.Contains(out, "three") || strings.Contains(out, "vault") {
+		t.Errorf("all is well with these:\n%s", out)
+	}
+	out, _ = n.musen(0, "status", "jazz")
 	wantLine(t, out, "wanted", "1 copy")
 	wantLine(t, out, "label", "bbbbbbbbbbbbbbbb")
 	out, _ = n.musen(0, "--json", "status")
@@ -200,6 +216,19 @@ func TestPeerList(t *testing.T) {
 	wantLine(t, out, "two", "replica", "warned, draining, appeals", "down for 1h30m", "4")
 	wantLine(t, out, `three\n`, "wants to leave", "away until ")
 	wantLine(t, out, "four", "new", "never seen")
+	if strings.Contains(out, "STATIONS") {
+		t.Errorf("all carry all stations:\n%s", out)
+	}
+	n.answers["GET /peers"] = swarm.Peers{Peers: []swarm.Peer{
+		{ID: "12D3KooWone", Role: "storage", Name: "one"},
+		{ID: "12D3KooWtwo", Role: "replica", Name: "two", Offer: &swarm.Offer{Labels: []string{"7e4upjfjjzgqfpo4", "56xzcvvw2lgcpf3j"}}},
+		{ID: "12D3KooWthree", Role: "replica", Name: "three", Offer: &swarm.Offer{}},
+	}}
+	some, _ := n.musen(0, "peer", "list")
+	wantLine(t, some, "ID", "STATIONS")
+	wantLine(t, some, "two", "12D3KooWtwo", "7e4upjfjjzgqfpo4, 56xzcvvw2lgcpf3j")
+	wantLine(t, some, "three", "12D3KooWthree", "all")
+	n.answers["GET /peers"] = swarm.Peers{Peers: make([]swarm.Peer, 6)}
 	if out, _ = n.musen(0, "--json", "peer", "list"); strings.Count(out, "\n") != 6 {
 		t.Errorf("JSON:\n%s", out)
 	}

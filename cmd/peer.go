@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -154,20 +155,42 @@ func (a *app) peerList() *cobra.Command {
 // printPeers writes the peers as a table, which says of each what its standing
 // is and what of its copies it proved, or as JSON.
 func (a *app) printPeers(peers []swarm.Peer, now time.Time) error {
-	t := newTable(a.stdout, "NAME", "ROLE", "SITE", "STANDING", "LINE", "HELD", "PROVED", "LAST AUDIT", "FREE", "WAITING", "ID")
+	columns := []any{"NAME", "ROLE", "SITE", "STANDING", "LINE", "HELD", "PROVED", "LAST AUDIT", "FREE", "WAITING", "ID"}
+	picky := slices.ContainsFunc(peers, func(p swarm.Peer) bool { return p.Offer != nil && len(p.Offer.Labels) > 0 })
+	if picky {
+		columns = append(columns, "STATIONS")
+	}
+	t := newTable(a.stdout, columns...)
 	for _, p := range peers {
 		if a.json {
 			if err := a.printJSON(p); err != nil {
 				return err
 			}
 		}
-		appendRow(t, p.Name, p.Role, p.Site, standing(p), line(p, now), strconv.FormatInt(p.Held, 10), strconv.FormatInt(p.Proved, 10),
-			strings.TrimSpace(p.Outcome+" "+when(p.Audited)), size(p.Free), strconv.Itoa(p.Waiting), p.ID)
+		row := []any{
+			p.Name, p.Role, p.Site, standing(p), line(p, now), strconv.FormatInt(p.Held, 10), strconv.FormatInt(p.Proved, 10),
+			strings.TrimSpace(p.Outcome + " " + when(p.Audited)), size(p.Free), strconv.Itoa(p.Waiting), p.ID,
+		}
+		if picky {
+			row = append(row, offered(p.Offer))
+		}
+		appendRow(t, row...)
 	}
 	if !a.json {
 		t.Render()
 	}
 	return nil
+}
+
+// offered are the labels of the stations that a replica carries.
+func offered(o *swarm.Offer) string {
+	switch {
+	case o == nil:
+		return ""
+	case len(o.Labels) == 0:
+		return "all"
+	}
+	return strings.Join(o.Labels, ", ")
 }
 
 // standing is what is thought of a peer, and what else decides whether it gets

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -43,11 +44,18 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	w := worries{}
+	if copies != nil {
+		if w, err = findWorries(c.Context(), api, time.Now()); err != nil {
+			return err
+		}
+	}
 	if a.json {
 		return a.printJSON(struct {
 			wire.Status
 			Copies *swarm.Replication `json:"copies,omitempty"`
-		}{s, copies})
+			worries
+		}{s, copies, w})
 	}
 	fields := [][2]string{
 		{"version", s.Version}, {"realm", s.Realm}, {"peer", s.PeerID}, {"up", (time.Duration(s.Uptime) * time.Second).String()},
@@ -56,9 +64,77 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	for _, addr := range s.Addresses {
 		fields = append(fields, [2]string{"address", addr})
 	}
-	a.printFields(append(fields, summary(copies)...)...)
+	fields = append(fields, summary(copies)...)
+	a.printFields(append(fields, w.fields(time.Now())...)...)
 	a.printUnhealthy(copies)
 	return nil
+}
+
+// worries are the peers and pinning services that are not as they should be.
+type worries struct {
+	Away     []swarm.Peer    `json:"away,omitempty"`
+	Services []swarm.Service `json:"failing_services,omitempty"`
+}
+
+// findWorries asks for all peers and services. What the caller may not see, or
+// the node has not got, is left out.
+func findWorries(ctx context.Context, api *client.Client, now time.Time) (w worries, err error) {
+	peers, err := api.Peers(ctx)
+	if err = unlessRefused(err); err != nil {
+		return w, err
+	}
+	for _, p := range peers {
+		if (p.Role == "storage" || p.Role == "replica") && !p.Up && !p.PausedUntil.After(now) {
+			w.Away = append(w.Away, p)
+		}
+	}
+	services, err := api.Services(ctx)
+	if err = unlessRefused(err); err != nil {
+		return w, err
+	}
+	for _, s := range services {
+		if s.Failed > 0 || s.Reason != "" {
+			w.Services = append(w.Services, s)
+		}
+	}
+	return w, nil
+}
+
+// unlessRefused is the error of what was asked, but for one that says no.
+func unlessRefused(err error) error {
+	var refused *client.Error
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
+}
+
+// mostWorries is how many peers, and how many services, are named.
+const mostWorries = 10
+
+// fields are the worries for a person.
+func (w worries) fields(now time.Time) (fields [][2]string) {
+	for _, p := range w.Away[:min(len(w.Away), mostWorries)] {
+		words := firstOf(p.Name, p.ID) + " (" + p.Role + "), " + line(p, now)
+		if !p.Since.IsZero() {
+			words += ", since " + when(p.Since)
+		}
+		fields = append(fields, [2]string{"away", words})
+	}
+	if n := len(w.Away) - mostWorries; n > 0 {
+		fields = append(fields, [2]string{"away", fmt.Sprintf("and %d more; `musen peer list` shows them", n)})
+	}
+	for _, s := range w.Services[:min(len(w.Services), mostWorries)] {
+		words := fmt.Sprintf("%s, %d segments failed", s.Name, s.Failed)
+		if s.Reason != "" {
+			words += ": " + s.Reason
+		}
+		if !s.Next.IsZero() {
+			words += "; next try " + when(s.Next)
+		}
+		fields = append(fields, [2]string{"service", words})
+	}
+	return fields
 }
 
 func (a *app) stationStatus(c *cobra.Command, station string) error {
@@ -112,6 +188,7 @@ func summary(r *swarm.Replication) [][2]string {
 	}{
 		{"lost", r.Segments - r.Stored, "segments without a whole copy"},
 		{"unhealthy", r.Unhealthy, "segments"},
+		{"fewer", r.Fewer, "have fewer copies than could be"},
 		{"purging", r.Purging, "removed segments that not all peers have deleted yet"},
 		{"strangers", r.Strangers, "pins of no segment, left alone"},
 	} {

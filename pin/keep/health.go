@@ -10,7 +10,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/musenai/musen/pin/member"
+	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/remote"
 )
 
@@ -111,17 +111,21 @@ func (k *Keeper) health(s *segment) Health {
 	if k.o.Services != nil {
 		for _, c := range k.o.Services.Copies(s.root) {
 			h.Copies = append(h.Copies, Copy{
-				Name: c.Service, Role: Service, State: serviceState(c), Counts: c.Pinned(), Since: c.Since, Reason: c.Reason,
+				Name: c.Service, Role: Service, State: serviceState(c), Since: c.Since, Reason: c.Reason,
 			})
 		}
 	}
 	if s.gone {
-		h.Reason = k.goneReason(s)
+		h.Reason, h.Next = k.goneReason(s), k.goneNext(s, now)
 		return h
 	}
-	h.Level = k.levelOf(s, k.tally(s, nil, now))
+	t := k.tally(s, nil, now)
+	h.Level = k.levelOf(s, t)
 	h.Reason = k.reason(s, h.Level, now)
 	if h.Reason == "" {
+		if k.fewer(s, t) {
+			h.Next = k.soonest(s, h.Next, now)
+		}
 		return h
 	}
 	if h.Next.IsZero() || h.Next.After(at(now+int64(k.timing.Pass))) {
@@ -161,15 +165,31 @@ func compare(a, b bool) int {
 }
 
 func (k *Keeper) copyOf(x *slot, now int64) Copy {
-	says, _ := k.counts(x, now)
+	says, proof := k.counts(x, now)
 	c := Copy{
-		Peer: x.h.id, Name: x.h.name, Site: x.h.site, Role: x.h.role, State: x.stage.state(), Counts: says,
+		Peer: x.h.id, Name: x.h.name, Site: x.h.site, Role: x.h.role, State: x.stage.state(), Counts: proof,
 		Since: at(x.since), Proved: at(x.proved), Outcome: outcomes()[x.outcome], Reason: x.reason,
 	}
-	if c.Reason == "" {
-		c.Reason = k.why(x, now)
+	if why := k.why(x, now); c.Reason == "" {
+		c.Reason = why
+	} else if why != "" && x.stage == purging {
+		c.Reason += "; " + why
+	}
+	if c.Reason == "" && says && !proof {
+		c.Reason = unproved(x)
 	}
 	return c
+}
+
+// unproved says why a copy that is held does not count.
+func unproved(x *slot) string {
+	switch {
+	case x.outcome == outcomeIndex(audit.Offline):
+		return "was not there when it was asked for a proof"
+	case x.proved == 0:
+		return "not proved yet"
+	}
+	return "its proof is too old, and it is asked for another"
 }
 
 // why says what is the matter with a holder, if anything.
@@ -196,38 +216,6 @@ func (k *Keeper) why(x *slot, now int64) string {
 		return "moves to a better place"
 	}
 	return ""
-}
-
-func (k *Keeper) goneReason(s *segment) string {
-	if p := k.problems[s]; p != "" {
-		return "removed: " + p
-	}
-	var silent, never []string
-	for i := range s.slots {
-		switch x := &s.slots[i]; {
-		case x.stage != purging:
-		case x.h.enrolled:
-			silent = append(silent, label(x.h))
-		default:
-			never = append(never, label(x.h))
-		}
-	}
-	if k.o.Services != nil {
-		for _, c := range k.o.Services.Copies(s.root) {
-			silent = append(silent, c.Service)
-		}
-	}
-	reason := "removed"
-	switch {
-	case len(silent) > 0:
-		reason += "; no receipt yet from " + some(silent)
-	case s.repin && k.o.Pinset != nil:
-		reason += ", and about to be unpinned"
-	}
-	if len(never) > 0 {
-		reason += "; never confirmed by " + some(never)
-	}
-	return reason
 }
 
 // label is what a peer is called.
@@ -354,47 +342,4 @@ func (k *Keeper) awaited(s *segment, now int64) []string {
 		parts = append(parts, k.nobody(s, now))
 	}
 	return parts
-}
-
-// nobody says who is missing, and whether room is.
-func (k *Keeper) nobody(s *segment, now int64) string {
-	storages, replicas, full, unheard, parting := 0, 0, 0, 0, 0
-	count := func(h *holder, of *int) {
-		switch free := s.slotOf(h) == nil || !s.slotOf(h).active(); {
-		case h.enrolled && h.parting() && h.up() && !h.shunned():
-			if free {
-				parting++
-			}
-			return
-		case free && h.unheard(now):
-			unheard++
-		case !h.able:
-			return
-		case free && !h.room(s.size):
-			full++
-		}
-		*of++
-	}
-	for _, h := range k.storages {
-		count(h, &storages)
-	}
-	for _, h := range k.replicas {
-		if h.role == member.Replica && h.contract.Carries(s.label) {
-			count(h, &replicas)
-		}
-	}
-	if parting > 0 && storages+replicas == 0 {
-		return "nobody else can take it: the only peers there are being drained, or leave"
-	}
-	text := fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", storages, replicas)
-	if full > 0 {
-		text += fmt.Sprintf(", and %d of them have no room", full)
-	}
-	if unheard > 0 {
-		text += fmt.Sprintf(", and %d of them are not heard from yet", unheard)
-	}
-	if parting > 0 {
-		text += fmt.Sprintf("; %d more are being drained, or leave", parting)
-	}
-	return text
 }

@@ -33,7 +33,10 @@ type holder struct {
 
 	contract contract.Contract
 	reported bool
-	measured bool  // its metrics have told of room
+	said     bool  // its line has told of room since it came up
+	measured bool  // its metrics have told of room since they came again
+	spoken   int64 // the room that its line told of
+	quiet    int64 // when its metrics stopped coming
 	free     int64 // bytes that it could take when it last said so, less what it took since
 	promised int64 // bytes that were ordered and are not held yet
 	paused   int64 // absent by announcement until then
@@ -91,11 +94,29 @@ func (h *holder) excuse(now int64) string {
 	return "outside its hours until " + h.opens(now).Format("15:04 MST")
 }
 
-// unheard reports whether a peer that is there, or may just be coming back, has
-// not said yet how much room it has.
-func (h *holder) unheard(now int64) bool {
-	return h.enrolled && !h.reported && !h.measured && (h.up() || h.down > now)
+// unheard reports whether a peer has not said how much room it has since it was
+// away, or never has.
+func (h *holder) unheard() bool {
+	if h.role == member.Replica {
+		return !h.reported
+	}
+	return !h.measured && !h.said
 }
+
+// silence is since when nothing was heard from a peer that is missed.
+func (h *holder) silence(now int64) string {
+	since := h.quiet
+	if !h.up() {
+		since = h.down
+	}
+	if since == 0 || since > now {
+		return "yet"
+	}
+	return "since " + at(since).Format(stamp)
+}
+
+// stamp is how a moment of the past is written.
+const stamp = "2006-01-02 15:04:05 MST"
 
 // challengeable reports whether it is fair and useful to audit it now.
 func (h *holder) challengeable(now int64) bool {
@@ -391,7 +412,7 @@ func (k *Keeper) agree(h *holder, c contract.Contract) {
 // report takes note of what a peer says about itself.
 func (k *Keeper) report(h *holder, r control.Report, now int64) {
 	more := r.Free > h.free
-	h.reported = true
+	h.reported, h.said, h.spoken = true, true, max(r.Free, 0)
 	if h.role == member.Replica {
 		h.free = max(r.Free, 0)
 		k.agree(h, r.Contract)
@@ -411,15 +432,23 @@ func (k *Keeper) report(h *holder, r control.Report, now int64) {
 }
 
 // measure takes note of the metrics of the trusted peers.
-func (k *Keeper) measure(ms []Metric) {
+func (k *Keeper) measure(ms []Metric, now int64) {
 	known := make(map[peer.ID]Metric, len(ms))
 	for _, m := range ms {
 		known[m.ID] = m
 	}
 	for _, h := range k.storages {
 		m := known[h.id]
+		switch {
+		case !m.Alive && h.alive:
+			h.measured, h.quiet = false, now
+		case m.Alive && m.Free > 0:
+			h.measured = true
+		case m.Alive && !h.measured && h.said: // its first word of room has not come
+			m.Free = h.spoken
+		}
 		k.hungry = k.hungry || m.Free > h.free+h.free/8 // its first word of room may come after it was seen to be alive
-		h.alive, h.free, h.measured = m.Alive, m.Free, h.measured || m.Free > 0
+		h.alive, h.free = m.Alive, m.Free
 		if h.site == "" {
 			h.site = clip(m.Site)
 		}

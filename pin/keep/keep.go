@@ -129,7 +129,7 @@ type Copy struct {
 	Site    string
 	Role    member.Role // Service for a pinning service
 	State   State
-	Counts  bool          // whether it counts as a copy at present
+	Counts  bool          // whether it counts at present: proved, on a peer that is there and in standing
 	Since   time.Time     // when it came to its state
 	Proved  time.Time     // when it was last proved; zero: never
 	Outcome audit.Outcome // of the last audit; empty: none yet
@@ -159,9 +159,10 @@ type Summary struct {
 	Replicated int   // at least Replicated
 	Durable    int   // at least Durable
 	Unhealthy  int   // wanted, and with a reason
-	Copies     int   // on peers, that count
+	Copies     int   // that peers say they hold and are taken at their word for
 	Proved     int   // of those, proved
 	Purging    int   // removed, with receipts outstanding
+	Fewer      int   // durable, on fewer trusted peers than Max and than there are
 	Strangers  int   // entries of the pinset that belong to no segment; left alone
 	Surveyed   time.Time
 }

@@ -347,7 +347,7 @@ func (k *Keeper) Line(p peer.ID, up bool) {
 	if h == nil || h.self {
 		return
 	}
-	h.lined, h.line = true, up
+	h.lined, h.line, h.said = true, up, h.said && up
 	k.look(h, k.nowNS())
 }
 

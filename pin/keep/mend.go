@@ -14,12 +14,15 @@ import (
 )
 
 // Recover has everything that failed tried again now: for the segments given,
-// or for all. ErrUnknown names the first that is not kept; the others are
+// or for all. Of those that are given all who hold copies, this node included,
+// are asked for a proof besides: once each, when they are there and it is their
+// hours. ErrUnknown names the first that is not kept; the others are
 // tried.
 func (k *Keeper) Recover(ctx context.Context, roots ...cid.Cid) error {
 	var failed error
 	k.mu.Lock()
-	if len(roots) == 0 {
+	named := len(roots) > 0
+	if !named {
 		for root, s := range k.segments {
 			if !s.healthy {
 				roots = append(roots, root)
@@ -33,7 +36,7 @@ func (k *Keeper) Recover(ctx context.Context, roots ...cid.Cid) error {
 			failed = cmp.Or(failed, fmt.Errorf("recover %s: %w", root, ErrUnknown))
 			continue
 		}
-		if k.again(s) {
+		if k.again(s, named) {
 			stuck = append(stuck, root)
 		}
 	}
@@ -53,9 +56,10 @@ func (k *Keeper) Recover(ctx context.Context, roots ...cid.Cid) error {
 	return failed
 }
 
-// again forgets that things failed with a segment, and reports whether a
-// trusted peer should have it and has not.
-func (k *Keeper) again(s *segment) bool {
+// again forgets that things failed with a segment, has those who proved their
+// copies challenged now if all is set, and reports whether a trusted peer should
+// have it and has not.
+func (k *Keeper) again(s *segment, all bool) bool {
 	now, stuck := k.nowNS(), false
 	s.retry, s.tries = 0, 0
 	for i := range s.slots {
@@ -66,7 +70,7 @@ func (k *Keeper) again(s *segment) bool {
 			stuck = stuck || x.h.role.Trusted() && !x.h.self
 		case x.stage == ordered:
 			stuck = stuck || x.h.role.Trusted()
-		case x.stage == held:
+		case x.stage == held || all && x.stage == proved:
 			x.due = now
 		case x.stage == purging:
 			x.told, x.tries = false, 0
@@ -195,6 +199,9 @@ func (k *Keeper) sum(sum *Summary, s *segment, now int64) {
 	sum.Proved += t.trustedProved + t.replicasProved
 	if !s.healthy {
 		sum.Unhealthy++
+	}
+	if level == Durable && k.fewer(s, t) {
+		sum.Fewer++
 	}
 	for _, c := range []struct {
 		l Level

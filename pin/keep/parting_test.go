@@ -109,7 +109,7 @@ func TestPeerThatWasNotHeardOf(t *testing.T) {
 			w.k.Line(m.ID, true)
 			time.Sleep(time.Minute)
 			h, _ := w.k.Health(root)
-			if strings.Contains(h.Reason, "no room") || !strings.Contains(h.Reason, "1 of them are not heard from yet") {
+			if strings.Contains(h.Reason, "no room") || !strings.Contains(h.Reason, m.Name+" is not heard from yet") {
 				t.Errorf("before: %q", h.Reason)
 			}
 			w.k.Report(m.ID, w.reportOf(m))

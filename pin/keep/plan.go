@@ -371,7 +371,55 @@ func (k *Keeper) settle(s *segment, now int64) {
 	if s.retry > now {
 		next = sooner(next, s.retry)
 	}
+	if when := k.replacement(s, now); when > now {
+		next = sooner(next, when)
+	}
 	k.agenda.set(s, next)
+}
+
+// replacement is when a trusted copy that is missing, and that is no hurry, may
+// be made elsewhere, or by whoever failed; 0: there is none.
+func (k *Keeper) replacement(s *segment, now int64) int64 {
+	firm, next := 0, int64(0)
+	for i := range s.slots {
+		x, when := &s.slots[i], int64(0)
+		switch {
+		case !x.active() || !x.h.role.Trusted():
+		case k.firm(x):
+			firm++
+		case x.h.self || x.h.parting() || x.leave || x.h.shunned():
+		case x.broken():
+			when = min(x.due, x.since+k.backoff(x.tries))
+		default:
+			when = x.h.down + int64(k.timing.ReplicaGrace)
+		}
+		if when > now {
+			next = sooner(next, when)
+		}
+	}
+	if firm >= k.goal(s) {
+		return 0
+	}
+	return next
+}
+
+// fewer reports whether a segment is on fewer trusted peers than it could be.
+func (k *Keeper) fewer(s *segment, t tally) bool { return t.trustedProved < k.goal(s) }
+
+// soonest is when a segment is looked at that has fewer copies than it could
+// have, and is planned for then.
+func (k *Keeper) soonest(s *segment, planned time.Time, now int64) time.Time {
+	next := int64(0)
+	switch {
+	case s.queued || s.busy:
+		next = now
+	case k.rerank: // all places are about to be chosen anew
+		next = max(now, k.reranked+rerankTicks*int64(k.timing.Tick))
+	}
+	if next != 0 && (planned.IsZero() || at(next).Before(planned)) {
+		return at(next)
+	}
+	return planned
 }
 
 func sooner(a, b int64) int64 {

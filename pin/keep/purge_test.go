@@ -128,13 +128,13 @@ func TestPurgeDoesNotWaitForThoseWhoWereRemoved(t *testing.T) {
 		w.leave(goes)
 		w.remove(root)
 		time.Sleep(time.Minute)
-		if h, _ := w.k.Health(root); h.Reason != "removed; no receipt yet from "+stays.Name+", "+goes.Name {
+		if h, _ := w.k.Health(root); h.Reason != "removed; no receipt yet from "+stays.Name+", "+goes.Name+"; tried again when "+stays.Name+", "+goes.Name+" are back" {
 			t.Errorf("while both are silent: %q", h.Reason)
 		}
 		w.expel(goes)
 		time.Sleep(time.Minute)
 		h, _ := w.k.Health(root)
-		if h.Reason != "removed; no receipt yet from "+stays.Name+"; never confirmed by "+goes.Name {
+		if h.Reason != "removed; no receipt yet from "+stays.Name+"; tried again when "+stays.Name+" is back; never confirmed by "+goes.Name {
 			t.Errorf("while one is silent: %q", h.Reason)
 		}
 		for _, c := range h.Copies {

@@ -42,7 +42,8 @@ func (k *Keeper) receiptPurge(s *segment, h *holder, r control.Receipt, now int6
 		return
 	}
 	if r.Outcome != control.Done {
-		x.reason = clip(r.Reason)
+		x.reason, s.unsaved = clip(r.Reason), true
+		k.dirty(s)
 		return
 	}
 	s.move(x, purged, now)

@@ -53,7 +53,7 @@ func (k *Keeper) lookAll(measured []Metric, standings map[peer.ID]audit.Standing
 	defer k.mu.Unlock()
 	now := k.nowNS()
 	if metrics {
-		k.measure(measured)
+		k.measure(measured, now)
 		for id, s := range standings {
 			k.stand(k.holders[id], s, now)
 		}

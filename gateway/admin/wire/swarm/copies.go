@@ -9,7 +9,7 @@ type Copy struct {
 	Site    string    `json:"site"`
 	Role    string    `json:"role"`   // origin, storage, replica or service
 	State   string    `json:"state"`  // ordered, held, proved, failed, lost or purging
-	Counts  bool      `json:"counts"` // as a copy, at present
+	Counts  bool      `json:"counts"` // at present: proved, on a peer that is there and in standing
 	Since   time.Time `json:"since,omitzero"`
 	Proved  time.Time `json:"proved,omitzero"`
 	Outcome string    `json:"outcome,omitempty"` // of the last audit
@@ -39,9 +39,10 @@ type Summary struct {
 	Replicated int       `json:"replicated"`
 	Durable    int       `json:"durable"`
 	Unhealthy  int       `json:"unhealthy"` // have a reason
-	Copies     int       `json:"copies"`    // that count
+	Copies     int       `json:"copies"`    // that peers who are there say they hold
 	Proved     int       `json:"proved"`    // of those
 	Purging    int       `json:"purging"`   // removed, and not purged everywhere yet
+	Fewer      int       `json:"fewer"`     // durable, with fewer copies on trusted peers than there could be
 	Strangers  int       `json:"strangers"` // pins of no segment; left alone
 	Surveyed   time.Time `json:"surveyed,omitzero"`
 }
