@@ -1,6 +1,7 @@
 package member
 
 import (
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +17,9 @@ import (
 // and, at an origin, of the one-time identities of open invitations and of
 // visitors. The zero Gate admits nobody. It is safe for concurrent use.
 type Gate struct {
-	now func() time.Time // nil where nothing expires
+	now    func() time.Time // nil: time.Now
+	log    *slog.Logger     // nil: silent
+	floods floods
 
 	mu     sync.RWMutex
 	always map[peer.ID]Role
@@ -37,10 +40,14 @@ func NewGate(origins ...peer.ID) *Gate {
 	return g
 }
 
-// Admits reports whether connections with p may be made.
+// Admits reports whether connections with p may be made: not while it is shut
+// out, see Refused.
 func (g *Gate) Admits(p peer.ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	if g.flooded(p) {
+		return false
+	}
 	if _, ok := g.role(p); ok || g.invited(p) || g.removed(p) {
 		return true
 	}
@@ -186,8 +193,9 @@ func (g *Gate) sweep(n network.Network) {
 // Restrict makes a host speak Protocol alone with those who were invited and
 // have not enrolled, Bitswap and what keeps a connection up with visitors,
 // whoever opens the stream, and protocols whose names begin with one of trusted
-// with origins and storage peers alone. The host is made with the manager that
-// it returns, which owns rm.
+// with origins and storage peers alone. A peer that is not trusted and opens far
+// too many streams, of whatever kind, is shut out for a while, as Refused says.
+// The host is made with the manager that it returns, which owns rm.
 func (g *Gate) Restrict(rm network.ResourceManager, trusted ...protocol.ID) network.ResourceManager {
 	return &restricted{ResourceManager: rm, gate: g, trusted: trusted}
 }

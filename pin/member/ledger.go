@@ -91,6 +91,7 @@ func OpenLedger(ctx context.Context, o LedgerOptions) (*Ledger, error) {
 	}
 	l := &Ledger{opts: o, self: self, gate: NewGate(self), peers: map[peer.ID]Peer{}, names: map[string]peer.ID{}, invited: map[peer.ID]invitation{}}
 	l.gate.now, l.gate.roles, l.gate.once, l.gate.gone = o.Now, map[peer.ID]Role{}, map[peer.ID]time.Time{}, map[peer.ID]time.Time{}
+	l.gate.log = o.Log
 	if err := l.load(ctx); err != nil {
 		return nil, fmt.Errorf("open the ledger of realm %q: %w", o.Realm, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -26,9 +27,27 @@ var _ network.ResourceManager = (*restricted)(nil)
 func (r *restricted) OpenStream(p peer.ID, dir network.Direction) (network.StreamManagementScope, error) {
 	scope, err := r.ResourceManager.OpenStream(p, dir)
 	if err != nil {
+		if dir == network.DirInbound && r.holdsMany(p) {
+			r.gate.Refused(p)
+		}
 		return nil, err
 	}
-	return &restrictedStream{StreamManagementScope: scope, by: r, peer: p}, nil
+	s := &restrictedStream{StreamManagementScope: scope, by: r, peer: p}
+	s.counted.Store(dir != network.DirInbound)
+	return s, nil
+}
+
+// many is how many streams of a peer make it the one who fills the host.
+const many = 128
+
+// holdsMany reports whether it is for p's own streams that it gets no more.
+func (r *restricted) holdsMany(p peer.ID) bool {
+	held := 0
+	err := r.ViewPeer(p, func(s network.PeerScope) error {
+		held = s.Stat().NumStreamsInbound
+		return nil
+	})
+	return err == nil && held >= many
 }
 
 // speaks reports whether p may speak a protocol.
@@ -76,8 +95,9 @@ func (c *restrictedConn) SetPeer(p peer.ID) error {
 // restrictedStream is the scope of one stream.
 type restrictedStream struct {
 	network.StreamManagementScope
-	by   *restricted
-	peer peer.ID
+	by      *restricted
+	peer    peer.ID
+	counted atomic.Bool // against what its peer may open
 }
 
 // SetProtocol refuses what the peer may not speak.
@@ -85,5 +105,16 @@ func (s *restrictedStream) SetProtocol(name protocol.ID) error {
 	if !s.by.speaks(s.peer, name) {
 		return fmt.Errorf("%w: peer %s may not speak %s", network.ErrResourceLimitExceeded, s.peer, name)
 	}
+	if !s.counted.Swap(true) {
+		s.by.gate.opened(s.peer, name)
+	}
 	return s.StreamManagementScope.SetProtocol(name)
+}
+
+// Done ends the stream. One that came to no protocol was opened in vain.
+func (s *restrictedStream) Done() {
+	s.StreamManagementScope.Done()
+	if !s.counted.Swap(true) {
+		s.by.gate.Refused(s.peer)
+	}
 }

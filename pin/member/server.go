@@ -130,6 +130,7 @@ func (s *enrolServer) handle(ctx context.Context, stream network.Stream) {
 		return
 	}
 	if !s.ledger.gate.onlyInvited(once) || !s.begin(once) {
+		s.ledger.gate.Refused(once)
 		_ = stream.Reset()
 		return
 	}
