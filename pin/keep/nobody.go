@@ -61,18 +61,19 @@ func (k *Keeper) absent(a *absentees, s *segment, h *holder, now int64) {
 
 // String is a reason.
 func (a absentees) String() string {
-	if a.parting > 0 && a.storages+a.replicas+len(a.silent) == 0 {
-		return "nobody else can take it: the only peers there are being drained, or leave"
-	}
+	only := a.parting > 0 && a.storages+a.replicas == 0
 	text := fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", a.storages, a.replicas)
 	if a.full > 0 {
 		text += fmt.Sprintf(", and %d of them have no room", a.full)
+	}
+	if only {
+		text = "nobody else can take it: the only peers there are being drained, or leave"
 	}
 	parts := []string{text}
 	if len(a.silent) > 0 {
 		parts = append(parts, some(a.silent))
 	}
-	if a.parting > 0 {
+	if a.parting > 0 && !only {
 		parts = append(parts, fmt.Sprintf("%d more are being drained, or leave", a.parting))
 	}
 	if a.others > 0 {
