@@ -130,7 +130,11 @@ func damagedHome(home string, err error) error {
 	}
 	next += ", if there is a copy; or ask for another invite, and join anew with an empty home: what this one held is elsewhere too, and is fetched again"
 	if d != nil && d.Part == host.ContractFile {
-		next = "say again what this host offers, with the node stopped: `musen replica set --disk 200GB`"
+		role := config.RoleReplica
+		if cfg, err := loadConfig(home, nil); err == nil {
+			role = cfg.Role
+		}
+		next = "say again all that this host offers, with the node stopped: `" + offerAll(role) + "`"
 	}
 	return &failure{exit: exitDamaged, code: "damaged_home", cause: err, next: next}
 }

@@ -75,8 +75,22 @@ func (a *app) printHome(made newHome) error {
 	for _, line := range made.Unsafe {
 		fmt.Fprintf(a.stdout, "still unsafe: %s\n", line)
 	}
-	fmt.Fprintln(a.stdout, "\nstart the node with: musen serve")
+	fmt.Fprintln(a.stdout, "\nstart the node with: "+a.serveLine())
 	return nil
+}
+
+// serveLine is the command that starts the node of the home that was named.
+func (a *app) serveLine() string {
+	if a.home == "" {
+		return "musen serve"
+	}
+	home := a.home
+	if strings.IndexFunc(home, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@%,=~", r))
+	}) >= 0 {
+		home = "'" + strings.ReplaceAll(home, "'", `'\''`) + "'"
+	}
+	return "musen --home " + home + " serve"
 }
 
 // initHome makes a home beside its final place and moves it there, so that a

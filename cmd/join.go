@@ -75,6 +75,7 @@ A replica says what it offers, and its own node keeps to that:
 			if err != nil {
 				return err
 			}
+			a.warnOfRoom(home, made.Contract, 0)
 			return a.printJoined(made)
 		},
 	}
@@ -95,7 +96,7 @@ func (a *app) printJoined(j joined) error {
 	a.printFields([][2]string{
 		{"joined", j.Realm}, {"as", j.Role + " " + j.Name}, {"site", j.Site}, {"home", j.Home}, {"peer ID", j.PeerID},
 	}...)
-	fmt.Fprintln(a.stdout, "\nstart the node with: musen serve")
+	fmt.Fprintln(a.stdout, "\nstart the node with: "+a.serveLine())
 	return nil
 }
 
@@ -109,7 +110,14 @@ func (a *app) readInvite(arg string) (member.Invite, error) {
 		}
 		text = string(b)
 	}
-	inv, err := member.ParseInvite(strings.TrimSpace(text))
+	if text = strings.TrimSpace(text); text == "" {
+		what := "the invite is empty"
+		if arg == "-" {
+			what += ": there was nothing on standard input"
+		}
+		return member.Invite{}, &failure{exit: exitUsage, code: "invite", what: what, next: "give the whole line that `musen peer invite` printed; if there is a file of it, see whether that is empty"}
+	}
+	inv, err := member.ParseInvite(text)
 	if err != nil {
 		return inv, &failure{exit: exitUsage, code: "invite", cause: err, next: "copy the whole line that `musen peer invite` printed, or ask for another"}
 	}
@@ -139,7 +147,7 @@ func joinHome(ctx context.Context, home string, inv member.Invite, o joinOptions
 	defer func() { err = inPlaceOf(draft, home, err) }()
 	m, err := host.Join(ctx, draft, inv, member.Offer{Name: o.name, Site: o.site, Contract: terms, Version: version()})
 	if err != nil {
-		return made, joinFailed(draft, err)
+		return made, joinFailed(draft, inv, err)
 	}
 	cfg.Pin.Site = m.Site
 	if err := finishDraft(draft, home, cfg); err != nil {
@@ -219,10 +227,13 @@ func finishDraft(draft, home string, cfg config.Config) error {
 
 // joinFailed says what to do about it. The draft goes if the invite will never
 // be good for it.
-func joinFailed(draft string, err error) error {
+func joinFailed(draft string, inv member.Invite, err error) error {
 	next := "check that the origin runs and can be reached from here, and then type the same again: the invite is still good"
 	switch {
-	case errors.Is(err, member.ErrExpired), errors.Is(err, member.ErrUsed):
+	case errors.Is(err, member.ErrExpired):
+		os.RemoveAll(draft)
+		return &failure{exit: exitRefused, code: "join", what: "the invite expired at " + when(inv.Expires), cause: err, next: "ask the operator for another invite"}
+	case errors.Is(err, member.ErrUsed):
 		next = "ask the operator for another invite"
 		os.RemoveAll(draft)
 	case errors.Is(err, member.ErrTaken):
@@ -266,6 +277,21 @@ func (f *termFlags) given() bool {
 		}
 	}
 	return false
+}
+
+// missing are the flags that were not given of those that say all that a host
+// of a role offers.
+func (f *termFlags) missing(role string) (names []string) {
+	all := []string{"disk", "up", "hours", "stations"}
+	if role == config.RoleStorage {
+		all = all[:2]
+	}
+	for _, name := range all {
+		if !f.cmd.Flags().Changed(name) {
+			names = append(names, "--"+name)
+		}
+	}
+	return names
 }
 
 // apply changes a contract by what was given.

@@ -100,7 +100,7 @@ func (a *app) printHealth(h swarm.Health) error {
 	if a.json {
 		return a.printJSON(h)
 	}
-	level, problem := h.Level, h.Reason
+	level, problem := h.Level, localTimes(h.Reason)
 	if h.Gone {
 		level = "removed"
 	}
@@ -114,7 +114,7 @@ func (a *app) printHealth(h swarm.Health) error {
 		if c.Counts {
 			counts = "yes"
 		}
-		appendRow(t, firstOf(c.Name, c.Peer), c.Role, c.Site, c.State, counts, when(c.Since), when(c.Proved), c.Outcome, c.Reason)
+		appendRow(t, firstOf(c.Name, c.Peer), c.Role, c.Site, c.State, counts, when(c.Since), when(c.Proved), c.Outcome, localTimes(c.Reason))
 	}
 	if len(h.Copies) > 0 {
 		t.Render()
@@ -143,6 +143,7 @@ func wanted(w swarm.Want) string {
 func (a *app) pinRecover() *cobra.Command {
 	return &cobra.Command{
 		Use: "recover [CID...]", Short: "Try again now what has failed, of some segments or of all",
+		Long: "recover tries again at once what waits for its next try. Who holds a copy of a segment that\nis named, this node included, is asked to prove it besides. It does not wait; `musen pin\nstatus CID` shows the proofs.",
 		RunE: func(c *cobra.Command, args []string) error {
 			ids, err := parseCIDs(args)
 			if err != nil {

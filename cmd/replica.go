@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +14,6 @@ import (
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/host"
 	"github.com/musenai/musen/internal/host/local"
-	"github.com/musenai/musen/pin/contract"
-	"github.com/musenai/musen/pin/member"
 )
 
 func (a *app) replicaCommand() *cobra.Command {
@@ -43,6 +40,8 @@ func (a *app) hostHome() (h hostHome, err error) {
 	}
 	cfg, err := loadConfig(h.dir, nil)
 	switch {
+	case noHome(err):
+		return h, &failure{exit: exitNoNode, code: "no_node", what: "no node is running: there is no home in " + h.dir, next: "make a home with `musen join`, or name yours with --home or MUSEN_HOME"}
 	case err != nil:
 		return h, err
 	case cfg.Role == config.RoleOrigin:
@@ -60,9 +59,23 @@ func hostFailure(err error) error {
 	case errors.Is(err, local.ErrNotRunning):
 		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`"}
 	case errors.As(err, &refused):
-		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: refused.Detail, cause: err}
+		return &failure{exit: exitByStatus(refused.Status), code: refused.Code, what: refused.Detail, next: nextFor(refused.Code), cause: err}
 	}
 	return err
+}
+
+// nextFor is what to do about a refusal of a host's node.
+func nextFor(code string) string {
+	if code == local.Removed {
+		return "stop the node, and delete the home: nothing in it has to be kept. To host again, ask the operator for another invite, and join with a new home"
+	}
+	return ""
+}
+
+// noHome reports whether a configuration could not be read for there is none.
+func noHome(err error) bool {
+	var f *failure
+	return errors.As(err, &f) && f.code == "no_home"
 }
 
 // call runs do against the node of the home.
@@ -100,109 +113,6 @@ func (a *app) replicaStatus() *cobra.Command {
 				return nil
 			})
 		},
-	}
-}
-
-func (a *app) printHost(s local.Status) {
-	fields := [][2]string{
-		{"peer ID", s.PeerID}, {"is", s.Role + " " + s.Name}, {"site", s.Site}, {"realm", s.Realm},
-		{"serves", servesText(s)}, {"http", s.HTTP},
-	}
-	for _, o := range s.Origins {
-		line := "down"
-		if o.Up {
-			line = "up since " + when(o.Since)
-		}
-		fields = append(fields, [2]string{"line", line + ", to " + o.Peer})
-	}
-	if s.Removed != nil {
-		fields = append(fields, [2]string{"removed", when(*s.Removed) + ": the origin ended the membership of this host, and takes no other by this identity; stop the node, and delete the home or join anew with another invite"})
-	}
-	fields = append(fields, [2]string{"standing", standingText(s.Standing)}, [2]string{"last audit", auditText(s)})
-	disk := size(s.Used) + " taken, " + size(max(0, s.Free)) + " free"
-	if s.Free < 0 {
-		disk = fmt.Sprintf("%s taken, %s more than is offered: the origin was asked to move it", size(s.Used), size(-s.Free))
-	}
-	fields = append(fields, [][2]string{
-		{"held", strconv.FormatInt(s.Held, 10) + " segments"}, {"disk", disk}, {"served", size(s.Served)},
-		{"waiting", waitingText(s)}, {"last check", scrubText(s)},
-		{"leaving", yes(s.Leaving)}, {"appeal", s.Appeal},
-	}...)
-	a.printFields(append(fields, contractFields(s.Contract)...)...)
-}
-
-// servesText says whether a host serves, and if not, why.
-func servesText(s local.Status) string {
-	switch {
-	case s.Removed != nil:
-		return "no: it is no member any more"
-	case s.Paused != nil:
-		return "no: paused until " + when(*s.Paused)
-	case s.Opens != nil:
-		return "no: outside its hours until " + when(*s.Opens)
-	case !s.CaughtUp:
-		return "no: it has not heard yet from the origin what was removed while it was away"
-	}
-	return "yes"
-}
-
-// standingText is what the origin thinks of a host, and why.
-func standingText(st *local.Standing) string {
-	if st == nil {
-		return "not told by the origin since the start"
-	}
-	text := st.Is
-	if st.Since != nil {
-		text += " since " + when(*st.Since)
-	}
-	if st.Reason != "" {
-		text += ": " + st.Reason
-	}
-	return text
-}
-
-// auditText is the last audit, as the origin judged it and as it was seen here.
-func auditText(s local.Status) string {
-	var parts []string
-	if st := s.Standing; st != nil && st.Audit != "" {
-		parts = append(parts, st.Audit)
-		if st.Audited != nil {
-			parts[0] += ", " + when(*st.Audited)
-		}
-	}
-	if s.Audited != nil {
-		parts = append(parts, fmt.Sprintf("%d challenges answered since the start, the last %s", s.Audits, when(*s.Audited)))
-	}
-	return firstOf(strings.Join(parts, "; "), "none yet")
-}
-
-func waitingText(s local.Status) string {
-	if s.Waiting == 0 && s.Unsent == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%d orders to carry out, %d receipts to send", s.Waiting, s.Unsent)
-}
-
-func scrubText(s local.Status) string {
-	if s.Scrub == nil {
-		return "none finished yet"
-	}
-	r := s.Scrub
-	return fmt.Sprintf("%s: %d blocks read, %d replaced, %d segments lost", when(r.Ended), r.Blocks, r.Healed, r.Lost)
-}
-
-func yes(is bool) string {
-	if is {
-		return "yes"
-	}
-	return ""
-}
-
-// contractFields are a contract in the words in which it is given.
-func contractFields(c contract.Contract) [][2]string {
-	stations := strings.Join(c.Label, ", ")
-	return [][2]string{
-		{"offers disk", c.DiskText()}, {"upload", c.UpText()}, {"hours", c.Hours.String()}, {"stations", firstOf(stations, "all")},
 	}
 }
 
@@ -271,99 +181,6 @@ func (a *app) replicaOrders() *cobra.Command {
 	}
 	c.Flags().IntVar(&limit, "limit", limit, "how many")
 	return c
-}
-
-func (a *app) replicaSet() *cobra.Command {
-	var terms termFlags
-	c := &cobra.Command{
-		Use: "set", Short: "Change what this host offers, at once", Args: none,
-		Long: `set changes the contract of this host. It takes effect at once: with less disk nothing new
-is taken, and the origin is asked to move what is too much; nothing is deleted before it
-did. It also works while the node does not run.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if !terms.given() {
-				return usageError("nothing to change: give --disk, --up, --hours or --stations")
-			}
-			h, err := a.hostHome()
-			if err != nil {
-				return err
-			}
-			if _, err := terms.apply(contract.Contract{}); err != nil {
-				return err
-			}
-			changed, err := h.setContract(c.Context(), terms)
-			if err != nil {
-				return h.failure(err)
-			}
-			if a.json {
-				return a.printJSON(changed)
-			}
-			a.printFields(contractFields(changed)...)
-			return nil
-		},
-	}
-	terms.add(c, " (default: as it is)")
-	return c
-}
-
-// setContract changes the contract of the node, or of its file if none runs: a
-// file that is lost is written anew.
-func (h hostHome) setContract(ctx context.Context, terms termFlags) (contract.Contract, error) {
-	file := filepath.Join(h.dir, host.ContractFile)
-	s, err := h.node.Status(ctx)
-	running, now := !errors.Is(err, local.ErrNotRunning), s.Contract
-	if !running {
-		now, err = contract.Load(file)
-		if errors.Is(err, contract.ErrInvalid) || errors.Is(err, fs.ErrNotExist) {
-			now, err = contract.Contract{}, h.joined()
-		}
-	}
-	if err != nil {
-		return now, err
-	}
-	changed, err := terms.apply(now)
-	switch {
-	case err != nil:
-		return now, err
-	case h.role == config.RoleReplica && changed.Disk == 0:
-		return now, usageError("a replica offers some disk; to stop, `musen replica leave --drain`")
-	case running:
-		return changed, h.node.SetContract(ctx, changed)
-	}
-	return changed, contract.Save(file, changed)
-}
-
-// joined returns an error unless the home has a place in a swarm.
-func (h hostHome) joined() error {
-	if _, err := member.LoadMembership(filepath.Join(h.dir, host.MembershipFile)); err != nil {
-		return damagedHome(h.dir, &host.Damage{Part: host.MembershipFile, Err: err})
-	}
-	return nil
-}
-
-func (a *app) replicaPause() *cobra.Command {
-	return &cobra.Command{
-		Use: "pause DURATION", Short: "Serve nothing for a while, such as 8h or 3d", Args: args("a duration, such as 3d, 8h or 90m", 1),
-		Long: `pause stops serving and tells the origin until when, so that the absence is excused and no
-audit fails. What is held stays. A pause has at most 30d. A duration is written in days,
-hours, minutes and seconds: 3d, 8h, 90m, 1d12h.`,
-		RunE: func(c *cobra.Command, args []string) error {
-			d, err := parsePeriod(args[0])
-			if err != nil {
-				return usageError("%s", err)
-			}
-			if d < time.Second {
-				return usageError("a pause has at least 1s, not %s", d)
-			}
-			until := time.Now().Add(d).Truncate(time.Second)
-			return a.call(c, func(ctx context.Context, node *local.Client) error {
-				if err := node.Pause(ctx, until); err != nil {
-					return err
-				}
-				return a.done("paused_until", until.Format(time.RFC3339), "paused until %s\n")
-			})
-		},
-	}
 }
 
 func (a *app) replicaResume() *cobra.Command {
@@ -467,6 +284,8 @@ func (a *app) drained(ctx context.Context, node *local.Client) error {
 		switch {
 		case err != nil:
 			return err
+		case s.Removed != nil:
+			return local.Refuse(http.StatusForbidden, local.Removed, "the origin removed this host from the swarm: nobody takes over what it holds")
 		case !s.Leaving:
 			return &failure{exit: exitConflict, code: "stays", what: "somebody told this host to stay", next: "type `musen replica leave --drain` again"}
 		case s.Held == 0 && s.Waiting == 0 && s.Working == 0 && s.Unsent == 0:
@@ -474,7 +293,7 @@ func (a *app) drained(ctx context.Context, node *local.Client) error {
 		case a.json:
 		case s.Held != told:
 			looks = 0
-			fmt.Fprintf(a.stderr, "%d segments to go\n", s.Held)
+			fmt.Fprintf(a.stderr, "%s to go\n", several(s.Held, "segment"))
 		case looks == drainHint:
 			fmt.Fprintln(a.stderr, stalled(s))
 		}

@@ -18,6 +18,8 @@ type volunteer struct {
 	status local.Status
 }
 
+func (v *volunteer) Leave(context.Context, bool) error { return nil }
+
 func (v *volunteer) Status(context.Context) (local.Status, error) { return v.status, nil }
 
 // startVolunteer makes a home whose node answers commands.
@@ -72,4 +74,28 @@ func TestReplicaStatusShowsItsStanding(t *testing.T) {
 	v.status.Standing.Audit, v.status.Standing.Audited = "offline", nil
 	out, _ = n.musen(0, "replica", "status")
 	wantLine(t, out, "last audit", "offline; 3 challenges")
+}
+
+// One is one, what has no limit says so, and the times are those of one zone.
+func TestReplicaStatusReads(t *testing.T) {
+	v, n := startVolunteer(t)
+	here := longAgo()
+	v.status.Held, v.status.Waiting, v.status.Unsent = 1, 1, 2
+	v.status.Audits, v.status.Audited = 1, &here
+	v.status.Standing = &local.Standing{Is: "paused", Reason: "away since " + here.UTC().Format("2006-01-02 15:04:05 MST")}
+	out, _ := n.musen(0, "replica", "status")
+	wantLine(t, out, "held", "1 segment\n")
+	wantLine(t, out, "waiting", "1 order to carry out, 2 receipts to send\n")
+	wantLine(t, out, "last audit", "1 challenge answered since the start")
+	wantLine(t, out, "offers disk", "no limit\n")
+	wantLine(t, out, "standing", "away since "+here.Local().Format("2006-01-02 15:04:05")+"\n")
+}
+
+// A drain ends when the origin removes the host meanwhile.
+func TestDrainEndsWithTheMembership(t *testing.T) {
+	v, n := startVolunteer(t)
+	v.status.Leaving, v.status.Held, v.status.Removed = true, 3, new(longAgo())
+	_, errs := n.musen(5, "replica", "leave", "--drain")
+	wantLine(t, errs, "removed this host", "[removed]")
+	wantLine(t, errs, "another invite")
 }

@@ -115,6 +115,10 @@ type Host struct {
 	bare    bool           // the blocks are gone
 	gone    []shelf.Record // what was held when they were found gone
 	lost    losses
+	told    struct {
+		sync.Mutex
+		disk int64 // of the contract, in the last report; 0: none yet
+	}
 	failed  chan error
 	stop    context.CancelFunc
 	running sync.WaitGroup

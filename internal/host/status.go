@@ -37,7 +37,7 @@ func (h *Host) Status(context.Context) (local.Status, error) {
 		CaughtUp: h.caughtUp(), Removed: moment(line.Removed), Opens: moment(h.live.Opens()), Paused: moment(h.live.Paused()),
 		Leaving: m.Leaving, Appeal: m.Appeal, Contract: h.live.Contract(),
 		Held: h.held(), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
-		Used: st.Used, Free: st.Room(), Served: h.state.total(h.live.Served()),
+		Used: st.Used, Free: st.Room(), Disk: st.Used + max(0, st.Free-st.Reserved), Served: h.state.total(h.live.Served()),
 	}
 	if r := line.Regard; r.Standing != "" {
 		s.Standing = &local.Standing{Is: r.Standing, Since: moment(r.Since), Reason: r.Reason, Audit: r.Audit, Audited: moment(r.Audited)}
@@ -138,6 +138,14 @@ func (h *Host) acceptable(c contract.Contract) error {
 	return nil
 }
 
+// membered refuses what needs an origin that listens to this host.
+func (h *Host) membered() error {
+	if h.line.Status().Removed.IsZero() {
+		return nil
+	}
+	return local.Refuse(http.StatusForbidden, local.Removed, "the origin removed this host from the swarm: nobody there listens to it any more")
+}
+
 // SetContract puts another contract in force, durably and at once: less disk
 // takes nothing more until enough was given away, a cap and hours hold for what
 // is being sent. The origin is told, and moves what is no longer covered; until
@@ -162,6 +170,9 @@ func (h *Host) SetContract(_ context.Context, c contract.Contract) error {
 // Pause stops serving until then, durably, and announces it to the origin; the
 // zero time resumes.
 func (h *Host) Pause(ctx context.Context, until time.Time) error {
+	if err := h.membered(); err != nil && !until.IsZero() {
+		return err
+	}
 	if now := h.o.Now(); !until.IsZero() && (!until.After(now) || until.After(now.Add(maxPause))) {
 		return local.Refuse(http.StatusBadRequest, "bad_pause", "a pause ends in the future, and within %d days", int(maxPause.Hours()/24))
 	}
@@ -176,6 +187,9 @@ func (h *Host) Pause(ctx context.Context, until time.Time) error {
 // Leave asks the origin to give all that the host holds to others, durably, and
 // takes nothing more; or no longer.
 func (h *Host) Leave(ctx context.Context, leaving bool) error {
+	if err := h.membered(); err != nil {
+		return err
+	}
 	if err := h.state.change(ctx, func(m *memory) { m.Leaving = leaving }); err != nil {
 		return err
 	}
@@ -186,6 +200,9 @@ func (h *Host) Leave(ctx context.Context, leaving bool) error {
 // Appeal tells the origin what the host has to say against its standing; ""
 // takes that back. White space is made one blank.
 func (h *Host) Appeal(ctx context.Context, text string) error {
+	if err := h.membered(); err != nil {
+		return err
+	}
 	text = strings.Join(strings.Fields(text), " ")
 	if strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
 		return local.Refuse(http.StatusBadRequest, "bad_appeal", "an appeal is text")

@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/musenai/musen/node"
+	"github.com/musenai/musen/pin/contract"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
 )
@@ -159,6 +161,41 @@ func (h *Host) tell(root cid.Cid, err error) {
 	})
 }
 
+// real is a contract whose disk is no more than the machine has, so that
+// segments are placed by what can be kept. What is told is rounded down, and
+// does not follow each byte: a change of it moves segments.
+func (h *Host) real(c contract.Contract, st node.Stat) contract.Contract {
+	if h.member.Role != member.Replica || st.Used == 0 {
+		return c
+	}
+	c.Disk = h.storageMax(c)
+	h.told.Lock()
+	defer h.told.Unlock()
+	h.told.disk = bounded(h.told.disk, c.Disk, st.Used+max(0, st.Free-st.Reserved))
+	c.Disk = h.told.disk
+	return c
+}
+
+// bounded is what to tell of an offer on a disk that has room for so much, if
+// told was told before; 0: nothing was.
+func bounded(told, offer, room int64) int64 {
+	whole := room >= offer
+	if told > 0 && told < offer { // it was less than the offer, and is until there is clearly more
+		whole = room-offer/8 >= offer
+	}
+	if whole {
+		return offer
+	}
+	if told > 0 && told < offer && told <= room && room-told <= told/2 {
+		return told
+	}
+	step := int64(1)
+	for step<<4 <= room {
+		step <<= 1
+	}
+	return min(offer, max(contract.MinDisk, room/step*step))
+}
+
 // report is what the origin is told about the host.
 func (h *Host) report() control.Report {
 	st, err := h.node.Stat()
@@ -167,7 +204,7 @@ func (h *Host) report() control.Report {
 	}
 	m := h.state.get()
 	r := control.Report{
-		Contract: h.live.Contract(), Held: h.held(), Used: st.Used, Free: st.Room(),
+		Contract: h.real(h.live.Contract(), st), Held: h.held(), Used: st.Used, Free: st.Room(),
 		Served: h.state.total(h.live.Served()), Paused: h.live.Paused(), Leaving: m.Leaving, Appeal: m.Appeal, Version: h.o.Version,
 	}
 	for _, a := range h.node.Host().Addrs() {

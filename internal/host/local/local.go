@@ -17,6 +17,10 @@ import (
 // ErrNotRunning says that no node answers on the socket.
 var ErrNotRunning = errors.New("no node is running")
 
+// Removed is the code of a refusal because the origin ended the membership of
+// the host.
+const Removed = "removed"
+
 // An Error is a refusal of the node.
 type Error struct {
 	Status int    `json:"status"`
@@ -57,6 +61,7 @@ type Status struct {
 	Unsent   int64             `json:"unsent"`  // receipts that the origin has not recorded
 	Used     int64             `json:"used"`    // bytes
 	Free     int64             `json:"free"`    // bytes that it could take; less than 0: it holds more than it offers
+	Disk     int64             `json:"disk"`    // bytes that it takes and that are free on its disk, whatever it offers
 	Served   int64             `json:"served"`  // bytes
 	Audits   int64             `json:"audits"`  // challenges answered since the start
 	Audited  *time.Time        `json:"audited,omitempty"`
