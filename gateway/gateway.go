@@ -152,6 +152,7 @@ type Server struct {
 	sealed   *slots           // of strangers, who must not keep listeners out
 	ipfs     *front.Trustless // nil: no /ipfs
 	conns    *front.Connections
+	answers  *front.Answers
 	draining atomic.Bool
 }
 
@@ -164,7 +165,7 @@ func New(o Options) (*Server, error) {
 	o.Limits = o.Limits.withDefaults()
 	l := o.Limits
 	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed)}
-	s.conns = front.NewConnections(l.Connections, s.crowd)
+	s.conns, s.answers = front.NewConnections(l.Connections, s.crowd), front.NewAnswers()
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {

@@ -122,6 +122,7 @@ func (s *Server) refuse(c *gin.Context, err error) {
 	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && !gone {
 		s.o.Log.Error("request failed", "request", p.RequestID, "error", withoutAddresses(err))
 	}
+	s.answers.Send(c.Writer)
 }
 
 // withoutAddresses is the text of err, unless it may name who is at the other
@@ -141,7 +142,7 @@ func (s *Server) noMethod(c *gin.Context) {
 	s.refuse(c, problem.MethodNotAllowed)
 }
 
-func (s *Server) healthz(c *gin.Context) { plain(c, "ok\n") }
+func (s *Server) healthz(c *gin.Context) { s.plain(c, "ok\n") }
 
 func (s *Server) readyz(c *gin.Context) {
 	var err error
@@ -153,16 +154,17 @@ func (s *Server) readyz(c *gin.Context) {
 	}
 	if err != nil {
 		s.o.Log.Warn("not ready", "error", withoutAddresses(err))
-		problem.Write(c.Writer, c.Request, problem.WithDetail(problem.Busy, "The node is not ready."))
+		s.refuse(c, problem.WithDetail(problem.Busy, "The node is not ready."))
 		return
 	}
-	plain(c, "ready\n")
+	s.plain(c, "ready\n")
 }
 
-func plain(c *gin.Context, body string) {
+func (s *Server) plain(c *gin.Context, body string) {
 	h := c.Writer.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	_, _ = c.Writer.WriteString(body) // a client that is gone needs no answer
+	s.answers.Send(c.Writer)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/internal/front"
 )
 
 // connKey is the key of the connection in the context of its requests.
@@ -33,7 +34,7 @@ func (s *Server) newHTTP() *http.Server {
 		MaxHeaderBytes:               l.HeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: front.MaxStreams},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},

@@ -88,12 +88,13 @@ func (l Limits) withDefaults() Limits {
 
 // A Server answers on a listener.
 type Server struct {
-	o     Options
-	ipfs  *front.Trustless
-	http  *http.Server
-	cert  *front.Certificate // nil: no TLS
-	slots chan struct{}      // one element for each answer under way
-	conns *front.Connections
+	o       Options
+	ipfs    *front.Trustless
+	http    *http.Server
+	cert    *front.Certificate // nil: no TLS
+	slots   chan struct{}      // one element for each answer under way
+	conns   *front.Connections
+	answers *front.Answers
 }
 
 // New makes a Server. It reads the certificate, if one is named, and listens
@@ -103,7 +104,10 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("make the HTTP listener: an option is missing")
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{o: o, slots: make(chan struct{}, o.Limits.Answers), conns: front.NewConnections(o.Limits.Connections, netip.Addr.IsLoopback)}
+	s := &Server{
+		o: o, slots: make(chan struct{}, o.Limits.Answers),
+		conns: front.NewConnections(o.Limits.Connections, netip.Addr.IsLoopback), answers: front.NewAnswers(),
+	}
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
 		if err != nil {
@@ -132,7 +136,7 @@ func (s *Server) newHTTP() *http.Server {
 		MaxHeaderBytes:               l.HeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100},
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: front.MaxStreams},
 		ConnState:                    s.conns.Follow,
 	}
 	if s.cert != nil {
