@@ -33,8 +33,10 @@ type limits struct {
 	now func() time.Time
 	log *slog.Logger
 
-	mu    sync.Mutex
-	peers map[peer.ID]*quota
+	mu     sync.Mutex
+	peers  map[peer.ID]*quota
+	purses map[string]*purse // by the name of the pinning service
+	stays  map[peer.ID]*stay // of its nodes
 }
 
 // quota is what one peer may take in its present term.
@@ -49,7 +51,7 @@ type quota struct {
 }
 
 func newLimits(ctx context.Context, now func() time.Time, log *slog.Logger) *limits {
-	return &limits{ctx: ctx, now: now, log: log, peers: map[peer.ID]*quota{}}
+	return &limits{ctx: ctx, now: now, log: log, peers: map[peer.ID]*quota{}, purses: map[string]*purse{}, stays: map[peer.ID]*stay{}}
 }
 
 // pace waits until another want of p may be looked up. It reports false when
@@ -96,6 +98,9 @@ func (l *limits) took(p peer.ID, n int) {
 	if q := l.peers[p]; q != nil { // without one it is trusted, or a guest
 		q.taken += int64(n)
 	}
+	if v := l.stays[p]; v != nil {
+		v.left -= int64(n)
+	}
 }
 
 // quota is that of p, in its present term. The lock is held.
@@ -119,6 +124,11 @@ func (l *limits) forget(now time.Time) {
 	for p, q := range l.peers {
 		if now.Sub(q.began) >= 2*term {
 			delete(l.peers, p)
+		}
+	}
+	for name, b := range l.purses {
+		if now.Sub(b.began) >= 2*term {
+			delete(l.purses, name)
 		}
 	}
 }

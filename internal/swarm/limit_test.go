@@ -93,3 +93,62 @@ func TestPace(t *testing.T) {
 		}
 	})
 }
+
+// The nodes of a service take each segment a few times together, however many
+// there are, and what one took too much is not forgotten when another comes.
+func TestTreats(t *testing.T) {
+	const size = 100 << 10
+	now := time.Unix(1e9, 0)
+	l := newLimits(t.Context(), func() time.Time { return now }, slog.New(slog.DiscardHandler))
+	first, second := root(t, "first"), root(t, "second")
+	come := func(service string, from, to int) (bytes int) {
+		for n := from; n < to; n++ {
+			p := peer.ID(strconv.Itoa(n))
+			for l.treat([]string{service}, p, first, size) {
+				l.took(p, size/4)
+				bytes += size / 4
+			}
+			l.parted(p)
+		}
+		return bytes
+	}
+	if n := come("a", 0, 100); n < (takes-1)*size || n > takes*(size+overhead)+size/4 { // the last one begins within what is allowed
+		t.Errorf("%d bytes of a segment of %d", n, size)
+	}
+	if !l.treat([]string{"a"}, "other", second, size) || !l.treat([]string{"a", "b"}, "both", first, size) {
+		t.Error("one segment, or service, takes from another")
+	}
+	l.parted("other")
+	l.parted("both")
+	now = now.Add(term - 1)
+	if n := come("a", 100, 200); n != 0 {
+		t.Errorf("%d bytes more in the same term", n)
+	}
+	now = now.Add(1)
+	if n := come("a", 200, 300); n < (takes-1)*size {
+		t.Errorf("%d bytes in the next term", n)
+	}
+	// Each asks for all at once, again and again, before anything is on its way.
+	for n := range 100 {
+		p := peer.ID(strconv.Itoa(n))
+		asked := 0
+		for range 3 {
+			if l.treat([]string{"c"}, p, first, size) {
+				asked++
+			}
+		}
+		l.took(p, asked*size)
+		l.parted(p)
+		if n >= takes && asked > 0 {
+			t.Errorf("node %d is given something", n)
+		}
+	}
+	if len(l.stays) != 0 || len(l.purses) != 3 {
+		t.Errorf("%d nodes and %d services are remembered", len(l.stays), len(l.purses))
+	}
+	now = now.Add(2 * term)
+	l.treat([]string{"d"}, "x", first, size)
+	if len(l.purses) != 1 {
+		t.Errorf("%d services are remembered", len(l.purses))
+	}
+}

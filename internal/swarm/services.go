@@ -18,6 +18,8 @@ const (
 	visitorDial = 10 * time.Second
 	firstPause  = 5 * time.Second
 	mostPause   = 5 * time.Minute
+	// stragglers is how long what was begun on a connection may go on after it.
+	stragglers = 10 * time.Second
 )
 
 // visitors are the nodes of pinning services, which come and go. Whom the
@@ -50,11 +52,12 @@ func (s *Swarm) openServices(ctx context.Context) (err error) {
 
 // mayVisit reports whether a visitor may have the blocks of a segment.
 func (s *Swarm) mayVisit(p peer.ID, root cid.Cid) bool {
-	if !s.services.MayFetch(p, root) {
+	services := s.services.FetchesFor(p, root)
+	if len(services) == 0 {
 		return false
 	}
 	h, ok := s.keeper.Health(root)
-	return ok && s.limits.grant(p, root, h.Want.Size)
+	return ok && s.limits.treat(services, p, root, h.Want.Size)
 }
 
 // Admit implements remote.Visitors.
@@ -90,6 +93,9 @@ func (v *visitors) dial(ctx context.Context, n peer.AddrInfo, c *call) {
 	if err == nil {
 		c.pause = firstPause
 	}
+	if v.inside[n.ID] != c {
+		v.s.running.Go(func() { v.forget(n.ID) })
+	}
 }
 
 // Dismiss implements remote.Visitors.
@@ -102,7 +108,49 @@ func (v *visitors) Dismiss(p peer.ID) {
 	delete(v.inside, p)
 	v.s.o.Log.Info("a node of a pinning service is let in no more", "peer", p.String())
 	v.s.ledger.Gate().EndVisit(p)
-	if _, enrolled := v.s.ledger.Gate().Role(p); !enrolled {
-		v.s.node.Host().Peerstore().ClearAddrs(p)
+	v.s.running.Go(func() { v.forget(p) })
+}
+
+// forget ends the connections with one that was dismissed, and then drops all
+// that the node knows of it, as long as nobody lets it in again: names cost a
+// service nothing, so what is kept of each would fill the memory. It does so
+// once more when whoever asked the peer something on its connections has given
+// up: that is noted when it is over.
+func (v *visitors) forget(p peer.ID) {
+	for _, wait := range []time.Duration{0, stragglers} {
+		timer := time.NewTimer(wait)
+		select {
+		case <-v.s.limits.ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		v.drop(p)
 	}
+}
+
+func (v *visitors) drop(p peer.ID) {
+	if !v.isGone(p) {
+		return
+	}
+	h := v.s.node.Host()
+	_ = h.Network().ClosePeer(p) // it is closed already, or closes
+	v.s.limits.parted(p)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, inside := v.inside[p]; !inside {
+		h.Peerstore().RemovePeer(p)
+		h.Peerstore().ClearAddrs(p)
+	}
+}
+
+// isGone reports whether p was dismissed and nobody has let it in since.
+func (v *visitors) isGone(p peer.ID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, inside := v.inside[p]
+	if !inside && v.s.ledger.Gate().Admits(p) { // it enrolled, say
+		v.s.limits.parted(p)
+		return false
+	}
+	return !inside
 }

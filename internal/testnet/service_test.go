@@ -10,12 +10,23 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
+	"github.com/ipfs/go-datastore"
+	dssync "github.com/ipfs/go-datastore/sync"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -302,5 +313,102 @@ func TestServiceLetsNobodyBackIn(t *testing.T) {
 		_ = v.node.Disconnect(info.ID) // as whom it was let in to be told that it was removed
 		_ = v.node.Host().Connect(t.Context(), *info)
 		return v.node.Fetch(t.Context(), s.CID, 0) == nil
+	})
+}
+
+// taker is a bare node that takes what it is given.
+type taker struct {
+	host  host.Host
+	store blockstore.Blockstore
+	swap  *bitswap.Bitswap
+}
+
+func newTaker(t *testing.T) *taker {
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(), libp2p.DisableMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &taker{host: h, store: blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))}
+	k.swap = bitswap.New(context.Background(), bsnet.NewFromIpfsHost(h), nil, k.store)
+	t.Cleanup(func() {
+		k.swap.Close()
+		h.Close()
+	})
+	return k
+}
+
+// take is how much it gets of a segment.
+func (k *taker) take(ctx context.Context, o *node.Node, root cid.Cid) (n int) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	info, err := peer.AddrInfoFromString(o.Addrs()[0])
+	if err != nil || k.host.Connect(ctx, *info) != nil {
+		return 0
+	}
+	_ = merkledag.FetchGraph(ctx, root, merkledag.NewDAGService(blockservice.New(k.store, k.swap))) // some of it, perhaps
+	keys, err := k.store.AllKeysChan(context.Background())
+	if err != nil {
+		return 0
+	}
+	for c := range keys {
+		if size, err := k.store.GetSize(context.Background(), c); err == nil {
+			n += size
+		}
+	}
+	return n
+}
+
+// A service that names other nodes again and again takes no more than one that
+// names few, and nothing is kept of nodes that have gone.
+func TestServiceThatRotatesItsNodes(t *testing.T) {
+	t.Parallel()
+	o := testnet.NewOrigin(t, beside)
+	station := o.Station(t, "jazz", musen.Replication{Min: 1, Max: 1})
+	s, _, err := o.Adds.Add(t.Context(), musen.AddRequest{Station: station.ID, Title: "song"}, bytes.NewReader(wave(900<<10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for _, b := range blocksOf(t, o, s.CID) {
+		size += len(b)
+	}
+	v := newPinService(t)
+	var all []*taker
+	var taken atomic.Int64
+	for round := range 2 {
+		var few []*taker
+		var names []string
+		for range 10 {
+			k := newTaker(t)
+			few, names = append(few, k), append(names, k.host.Addrs()[0].String()+"/p2p/"+k.host.ID().String())
+		}
+		all = append(all, few...)
+		v.mu.Lock()
+		v.delegates = names
+		v.status[s.CID.String()] = []string{"queued", "pinning"}[round%2]
+		v.mu.Unlock()
+		if round == 0 {
+			v.use(t, o)
+		}
+		until(t, "its nodes are named", func() bool {
+			return !slices.ContainsFunc(few, func(k *taker) bool { return !o.Swarm.Services().MayFetch(k.host.ID(), s.CID) })
+		})
+		until(t, "its nodes are let in", func() bool {
+			return !slices.ContainsFunc(few, func(k *taker) bool { return !o.Swarm.Ledger().Gate().Visits(k.host.ID()) })
+		})
+		var done sync.WaitGroup
+		for _, k := range few {
+			done.Go(func() { taken.Add(int64(k.take(t.Context(), o.Node, s.CID))) })
+		}
+		done.Wait()
+	}
+	if n := int(taken.Load()); n < size || n > 4*(size+4<<10) {
+		t.Errorf("20 nodes took %d bytes of a segment of %d", n, size)
+	}
+	v.set(s.CID, "pinned")
+	says(t, o, s.CID, remote.Pinned)
+	until(t, "nothing is known of them", func() bool {
+		known := o.Node.Host().Peerstore().Peers()
+		return !slices.ContainsFunc(all, func(k *taker) bool { return slices.Contains(known, k.host.ID()) })
 	})
 }

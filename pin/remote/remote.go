@@ -161,7 +161,7 @@ func Open(ctx context.Context, o Options) (*Services, error) {
 		o: o, log: o.Log, timing: o.Timing.withDefaults(),
 		wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
 		services: map[string]*service{}, keeping: map[cid.Cid]string{},
-		visits: visits{houses: map[string]*house{}, inside: map[peer.ID]time.Time{}},
+		visits: visits{houses: map[string]*house{}, books: map[string]*book{}, inside: map[peer.ID]time.Time{}},
 	}
 	s.client = newClient(o.Allow, o.Roots, s.timing.Request)
 	if err := s.load(ctx); err != nil {

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -26,6 +27,10 @@ type Visitors interface {
 const (
 	maxNodes = 16  // of one service
 	maxVisit = 128 // nodes of all services
+	// maxNames is how many nodes of one service are let in, one after the other,
+	// within a term: who may have 16 at a time has no need of thousands.
+	maxNames = 64
+	term     = 6 * time.Hour
 	// known is how long an answer that names the same nodes as the one before
 	// is not read again.
 	known = 10 * time.Second
@@ -40,6 +45,7 @@ const (
 type visits struct {
 	mu     sync.RWMutex
 	houses map[string]*house // by the name of the service
+	books  map[string]*book  // likewise
 	inside map[peer.ID]time.Time
 	swept  time.Time
 }
@@ -52,21 +58,36 @@ type house struct {
 	read  time.Time
 }
 
+// book is which nodes of a service were let in within its present term, and
+// whether others were not.
+type book struct {
+	began  time.Time
+	nodes  map[peer.ID]struct{}
+	turned bool // away, at the newest answer that was read
+}
+
 type visitor struct {
 	peer.AddrInfo
 	named time.Time // by the service, most recently
 }
 
-// mayFetch reports whether a node may have the blocks of a segment.
-func (v *visits) mayFetch(node peer.ID, root cid.Cid, now time.Time) bool {
+// fetchesFor are the services for which a node may have the blocks of a segment,
+// by name.
+func (v *visits) fetchesFor(node peer.ID, root cid.Cid, now time.Time) (names []string) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	for _, h := range v.houses {
+	for name, h := range v.houses {
 		if _, ok := h.nodes[node]; ok && now.Before(h.open[root]) {
-			return true
+			names = append(names, name)
 		}
 	}
-	return false
+	slices.Sort(names)
+	return names
+}
+
+// mayFetch reports whether there is such a service.
+func (v *visits) mayFetch(node peer.ID, root cid.Cid, now time.Time) bool {
+	return len(v.fetchesFor(node, root, now)) > 0
 }
 
 // open lets the nodes of a service have a segment until a time.
@@ -110,6 +131,39 @@ func (v *visits) news(service string, said []string, now time.Time) (read, other
 	return other || now.Sub(h.read) >= known, other
 }
 
+// book is that of a service, in its present term. The lock is held.
+func (v *visits) book(service string, now time.Time) *book {
+	b := v.books[service]
+	if b == nil {
+		b = &book{}
+		v.books[service] = b
+	}
+	if b.nodes == nil || now.Sub(b.began) >= term {
+		*b = book{began: now, nodes: map[peer.ID]struct{}{}}
+	}
+	return b
+}
+
+// may reports whether a node may be let in, and notes it if it may not.
+func (b *book) may(id peer.ID) bool {
+	_, ok := b.nodes[id]
+	ok = ok || len(b.nodes) < maxNames
+	b.turned = b.turned || !ok
+	return ok
+}
+
+// complaint says that a service names more nodes than are let in; empty: it
+// does not.
+func (v *visits) complaint(service string, now time.Time) string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	b := v.books[service]
+	if b == nil || !b.turned || now.Sub(b.began) >= term {
+		return ""
+	}
+	return fmt.Sprintf("it named more than %d nodes; no other one is let in until %s", maxNames, b.began.Add(term).UTC().Format(time.RFC3339))
+}
+
 // name takes in the nodes that a service named, if anything is open to it.
 // Those that it named longest ago give way.
 func (v *visits) name(service string, said []string, nodes []peer.AddrInfo, now time.Time) {
@@ -120,10 +174,16 @@ func (v *visits) name(service string, said []string, nodes []peer.AddrInfo, now 
 		return
 	}
 	h.said, h.read = said, now
+	b := v.book(service, now)
+	b.turned = false
 	for _, n := range nodes {
+		if !b.may(n.ID) {
+			continue
+		}
 		if _, ok := h.nodes[n.ID]; !ok && !v.room(h, now) {
 			continue
 		}
+		b.nodes[n.ID] = struct{}{}
 		h.nodes[n.ID] = visitor{n, now}
 	}
 }
@@ -212,6 +272,13 @@ func (s *Services) MayFetch(node peer.ID, root cid.Cid) bool {
 	return s.visits.mayFetch(node, root, s.o.Now())
 }
 
+// FetchesFor gives the names of the services for which MayFetch lets a node have
+// a segment, in order: what all nodes of one service take is to be bounded
+// together, since a service can name as many as it likes. It is quick.
+func (s *Services) FetchesFor(node peer.ID, root cid.Cid) []string {
+	return s.visits.fetchesFor(node, root, s.o.Now())
+}
+
 // attend has the nodes of a service let in while it is on its way to hold a
 // segment. What fails between us and the service is no reason to cut it short.
 // The lock of the services is held.
@@ -223,6 +290,18 @@ func (s *Services) attend(n *service, p *pin, failed error) {
 		s.visits.open(n.Name, p.root, p.begun.Add(s.timing.Visit))
 	default:
 		s.visits.shut(n.Name, p.root)
+	}
+}
+
+// greet takes in the nodes that an answer names, and has the copy say so if that
+// are too many. The lock of the services is held.
+func (s *Services) greet(n *service, p *pin, said []string, nodes []peer.AddrInfo, read bool) {
+	now := s.o.Now()
+	if read {
+		s.visits.name(n.Name, said, nodes, now)
+	}
+	if p.reason == "" && (p.state == Queued || p.state == Pinning) {
+		p.reason = s.visits.complaint(n.Name, now)
 	}
 }
 

@@ -3,7 +3,9 @@ package remote
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -215,7 +217,7 @@ func TestVisitorsAreBounded(t *testing.T) {
 		t.Errorf("%d nodes inside at once", d.most)
 	}
 	now := time.Now()
-	all := visits{houses: map[string]*house{}, inside: map[peer.ID]time.Time{}}
+	all := visits{houses: map[string]*house{}, books: map[string]*book{}, inside: map[peer.ID]time.Time{}}
 	for n := range maxServices {
 		name := string(rune('a' + n))
 		all.open(name, seg(1), now.Add(time.Hour))
@@ -233,7 +235,7 @@ func TestVisitorsAreBounded(t *testing.T) {
 // Two services that name one node: each gives it what it pins itself.
 func TestOneNodeOfTwoServices(t *testing.T) {
 	now, id := time.Now(), peerID(t, 1)
-	all := visits{houses: map[string]*house{}, inside: map[peer.ID]time.Time{}}
+	all := visits{houses: map[string]*house{}, books: map[string]*book{}, inside: map[peer.ID]time.Time{}}
 	for n, name := range []string{"a", "b"} {
 		all.open(name, seg(n), now.Add(time.Hour))
 		all.name(name, nil, []peer.AddrInfo{{ID: id}}, now)
@@ -248,5 +250,80 @@ func TestOneNodeOfTwoServices(t *testing.T) {
 	all.end("b")
 	if _, out := all.turn(now, time.Hour); len(out) != 1 {
 		t.Errorf("out %v", out)
+	}
+}
+
+// rotates has a service name others at each answer, and go to and fro between
+// queued and pinning.
+func rotates(t *testing.T, v *server) (answers func() int) {
+	n := 0
+	v.set(func() {
+		v.raw = func(http.ResponseWriter, *http.Request) bool {
+			n++
+			for _, p := range v.pins {
+				p.Status, p.Delegates = []string{"queued", "pinning"}[n%2], nil
+				for i := range maxNodes {
+					p.Delegates = append(p.Delegates, "/p2p/"+peerID(t, 1000+maxNodes*n+i).String())
+				}
+			}
+			return false
+		}
+	})
+	return func() (m int) { v.set(func() { m = n }); return m }
+}
+
+// A service that names other nodes each time has so many let in within a term,
+// the copy says so, and in the next term it has as many again.
+func TestNodesOfATermAreBounded(t *testing.T) {
+	var mu sync.Mutex
+	at := time.Date(2031, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := func() time.Time { mu.Lock(); defer mu.Unlock(); return at }
+	forward := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); at = at.Add(d) }
+	v, f, d, _ := visited(t, func(o *Options) { o.Now = now })
+	answers := rotates(t, v)
+	f.Keep(seg(1), "")
+	ever := func() int { d.mu.Lock(); defer d.mu.Unlock(); return len(d.ever) }
+	settled := func(some int) func() bool {
+		return func() bool {
+			forward(time.Minute / 10)
+			f.stir()
+			return answers() > some && strings.Contains(f.Copies(seg(1))[0].Reason, "it named more than 64 nodes; no other one is let in until 2031-01-02T")
+		}
+	}
+	f.until("the copy says so", settled(6))
+	if n := ever(); n != maxNames {
+		t.Errorf("%d nodes were let in", n)
+	}
+	forward(term)
+	f.until("the next term", func() bool { forward(time.Minute / 10); f.stir(); return ever() > maxNames })
+	f.until("the copy says so again", settled(answers()+6))
+	if n := ever(); n != 2*maxNames {
+		t.Errorf("%d nodes were let in within two terms", n)
+	}
+}
+
+// A service that goes to and fro is asked no more often than one that waits.
+func TestFlappingIsNotAskedOften(t *testing.T) {
+	s := &Services{o: Options{Now: time.Now}, timing: Timing{}.withDefaults()}
+	n, p := &service{}, &pin{index: -1, begun: time.Now(), state: Waiting}
+	var pauses []time.Duration
+	now := time.Now()
+	for i := range 12 {
+		s.follow(n, p, answer{state: []State{Queued, Pinning}[i%2]}, now)
+		pauses = append(pauses, p.next.Sub(now))
+	}
+	if got, want := fmt.Sprint(pauses), "[5s 5s 10s 20s 40s 1m20s 2m40s 5m20s 10m0s 10m0s 10m0s 10m0s]"; got != want {
+		t.Errorf("asked after %s, want %s", got, want)
+	}
+}
+
+// A node that two services name fetches for both.
+func TestFetchesFor(t *testing.T) {
+	v, f, d, id := visited(t)
+	f.add(v, "other")
+	f.Keep(seg(1), "")
+	f.until("let in by both", func() bool { return d.has(id) && len(f.FetchesFor(id, seg(1))) == 2 })
+	if got := f.FetchesFor(id, seg(1)); fmt.Sprint(got) != "[first other]" || f.FetchesFor(id, seg(2)) != nil {
+		t.Errorf("fetches for %q", got)
 	}
 }

@@ -35,9 +35,10 @@ type pin struct {
 	next   time.Time
 	reason string
 	begun  time.Time // when the present request was first seen
+	moved  bool      // from queued to pinning, since then
 	tries  int       // at which the service failed since it last had it
 	errs   int       // requests that went wrong in a row
-	polls  int       // in a row that found it in the same state, under way
+	polls  int       // in a row that found it under way, no further than before
 	asked  bool      // the service may know of it
 	busy   bool
 	index  int // place in the agenda; -1: not there
@@ -179,9 +180,7 @@ func (s *Services) tend(ctx context.Context, n *service, p *pin) {
 		s.outcome(n, err, now)
 		s.conclude(ctx, n, p, before, a, gone, err)
 		s.attend(n, p, err)
-		if read {
-			s.visits.name(n.Name, a.delegates, nodes, s.o.Now())
-		}
+		s.greet(n, p, a.delegates, nodes, read)
 	}
 	changed := p.state != before.state || gone
 	s.mu.Unlock()
@@ -308,7 +307,7 @@ func (s *Services) conclude(ctx context.Context, n *service, p *pin, before pin,
 	if a.id != "" {
 		p.id = a.id
 		if a.fresh || p.begun.IsZero() {
-			p.begun = now
+			p.begun, p.moved = now, false
 		}
 	}
 	switch {
@@ -336,7 +335,7 @@ func (s *Services) conclude(ctx context.Context, n *service, p *pin, before pin,
 
 // follow takes note of what the service says.
 func (s *Services) follow(n *service, p *pin, a answer, now time.Time) {
-	again := p.state == a.state
+	before := p.state
 	s.become(p, a.state, a.reason)
 	switch {
 	case a.state == Pinned:
@@ -347,8 +346,10 @@ func (s *Services) follow(n *service, p *pin, a answer, now time.Time) {
 		p.tries++
 		n.due.set(p, now.Add(backoff(s.timing.Retry, p.tries-1, time.Hour)))
 		return
-	case !again:
+	case before != Queued && before != Pinning:
 		p.polls = 0
+	case before == Queued && a.state == Pinning && !p.moved: // and not again: it could go to and fro for ever
+		p.polls, p.moved = 0, true
 	}
 	if late := p.begun.Add(s.timing.Visit); s.o.Visitors != nil && !now.Before(late) {
 		p.reason = fmt.Sprintf("not done in %s; its nodes are let in no more", s.timing.Visit)
