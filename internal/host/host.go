@@ -172,7 +172,9 @@ func (h *Host) start(ctx, run context.Context) error {
 			return err
 		}
 	}
-	h.prover = audit.Serve(h.node.Host(), audit.ProverOptions{Source: proofs{h.node, &h.audits, h.o.Now}, Allow: h.isOrigin, Log: h.o.Log})
+	if !h.bare {
+		h.prover = h.prove()
+	}
 	if err := h.openHTTP(); err != nil {
 		return err
 	}
@@ -293,6 +295,11 @@ func (h *Host) openLine(ctx context.Context) (err error) {
 	return err
 }
 
+// prove answers audits until the prover is closed.
+func (h *Host) prove() *audit.Prover {
+	return audit.Serve(h.node.Host(), audit.ProverOptions{Source: proofs{h.node, &h.audits, h.o.Now}, Allow: h.isOrigin, Log: h.o.Log})
+}
+
 func (h *Host) openCluster(ctx context.Context) (err error) {
 	h.cluster, err = pin.Open(ctx, pin.Options{
 		Host: h.node.Host(), Store: h.node.Store(), Name: h.member.Name, Site: h.member.Site, Realm: h.member.Realm,
@@ -319,7 +326,10 @@ func (h *Host) begin(run context.Context) {
 	h.running.Go(func() { h.follow(run) })
 	h.running.Go(func() { h.save(run) })
 	h.running.Go(func() { h.sweep(run) })
-	h.running.Go(func() { h.regain(run) })
+	if h.bare {
+		h.running.Go(func() { h.proveLater(run) })
+		h.running.Go(func() { h.regain(run) })
+	}
 	h.running.Go(func() { h.scrubber().Run(run) })
 	if h.http != nil {
 		h.running.Go(func() {

@@ -75,6 +75,19 @@ func (h *Host) forsake(ctx context.Context) error {
 	return os.Remove(filepath.Join(h.o.Node.Dir, bareFile))
 }
 
+// proveLater answers audits from when the origin knows what is lost: until then
+// it may ask for that, and hold against the host what the host says by itself.
+func (h *Host) proveLater(ctx context.Context) {
+	if h.line.Sent(ctx) != nil {
+		return
+	}
+	p := h.prove()
+	<-ctx.Done()
+	if err := p.Close(); err != nil {
+		h.o.Log.Warn("end the audits", "err", err)
+	}
+}
+
 // regain fetches again what was given up at the start, where nobody orders it:
 // the pinset still gives it to a storage peer. What fails is left to the pinset.
 func (h *Host) regain(ctx context.Context) {
@@ -122,6 +135,13 @@ func (l *losses) remove(root cid.Cid) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.roots, string(root.Hash()))
+}
+
+func (l *losses) has(root cid.Cid) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.roots[string(root.Hash())]
+	return ok
 }
 
 func (l *losses) len() int64 {

@@ -118,6 +118,9 @@ func TestMissingBlockIsToldFirst(t *testing.T) {
 		if s, err := g.Status(t.Context()); err != nil || s.Held != 0 {
 			t.Errorf("held %d, %v", s.Held, err)
 		}
+		if w, err := g.Why(t.Context(), root); err != nil || w.Held || !strings.Contains(w.Reason, "not whole") {
+			t.Errorf("why: %+v, %v", w, err)
+		}
 		o.order(g.id, control.Hold, root, 0)
 		o.receipt(g.id, control.Hold, root, control.Done)
 		g.proves(root, audit.Proved)

@@ -88,7 +88,9 @@ func (h *Host) Why(_ context.Context, c cid.Cid) (local.Why, error) {
 		o := orderOf(last)
 		w.Last = &o
 	}
-	w.Reason = reason(w, r.Seq > 0, ordered, last)
+	if w.Reason = reason(w, r.Seq > 0, ordered, last); held && h.lost.has(c) {
+		w.Held, w.Reason = false, "it is not whole on the disk: the origin was told, and orders it anew if it shall be here"
+	}
 	return w, nil
 }
 
@@ -102,7 +104,7 @@ func reason(w local.Why, ordered, known bool, last duty.Entry) string {
 	case w.Held:
 		return "the pinset gives it to this host"
 	case !known:
-		return "no order for it is known: this host never held it, or dropped it before it was last started"
+		return "no order for it is known: this host never held it, dropped it before it was last started, or lost it"
 	case last.Outcome == control.Done:
 		return "the origin ordered to drop it"
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
@@ -67,6 +68,16 @@ func (o *outbox) restart() {
 	slices.SortFunc(o.queue, func(a, b outKey) int {
 		return cmp.Or(cmp.Compare(a.dir, b.dir), cmp.Compare(o.keys[a].version, o.keys[b].version))
 	})
+}
+
+// waits reports whether there is a receipt as old as a version.
+func (o *outbox) waits(version uint64) bool {
+	for _, e := range o.keys {
+		if e.version <= version {
+			return true
+		}
+	}
+	return false
 }
 
 // next takes the receipts to send now: a full frame while one is under way, any
@@ -144,6 +155,32 @@ func (c *Client) Tell(ctx context.Context, r Receipt) error {
 	}
 	return t.err
 }
+
+// Sent waits until the origin has recorded all that was answered and told
+// before the call, or ctx ends: then it returns why.
+func (c *Client) Sent(ctx context.Context) error {
+	c.mu.Lock()
+	last := c.outbox.version
+	c.mu.Unlock()
+	tick := time.NewTicker(sentLook)
+	defer tick.Stop()
+	for {
+		c.mu.Lock()
+		waits := c.outbox.waits(last)
+		c.mu.Unlock()
+		if !waits {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// sentLook is how often Sent looks.
+const sentLook = 50 * time.Millisecond
 
 // storeTells makes durable what all callers of Tell wait for. The caller holds
 // tx.
