@@ -83,8 +83,10 @@ func catalogOptions(keys *keyring.Keyring, now func() time.Time) catalog.Options
 
 // openNode opens the node of a home; guard says who may connect to it.
 func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logger, guard func(*node.Options)) (*node.Node, error) {
-	if _, err := os.Stat(filepath.Join(home, nodeDir, "config")); errors.Is(err, os.ErrNotExist) {
-		return nil, &failure{exit: exitDamaged, code: "no_repository", cause: fmt.Errorf("open the IPFS repository: %w", err), next: "restore the folder " + nodeDir + " of the home from the backup"}
+	for _, part := range []string{"config", "version", "datastore_spec"} {
+		if _, err := os.Stat(filepath.Join(home, nodeDir, part)); errors.Is(err, os.ErrNotExist) {
+			return nil, &failure{exit: exitDamaged, code: "no_repository", cause: fmt.Errorf("open the IPFS repository: %w", err), next: "restore the folder " + nodeDir + " of the home from the backup"}
+		}
 	}
 	cache := int64(cfg.BlockCache)
 	if cache == 0 {

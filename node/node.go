@@ -20,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -69,6 +71,7 @@ type Node struct {
 	kept     keptPeers
 	sessions sessions
 	offline  blockservice.BlockService
+	bare     bool // there was no folder of blocks
 
 	fetches singleflight.Group
 	fetched atomic.Int64 // fetches that asked peers
@@ -102,6 +105,12 @@ func open(ctx context.Context, opts Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n := &Node{opts: opts, lock: lock, files: newBlockFiles(filepath.Join(opts.Dir, blocksDir))}
+	if _, missing := os.Stat(n.files.root); errors.Is(missing, fs.ErrNotExist) {
+		n.bare = true
+		if err := makeBlocksDir(n.files.root); err != nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -241,6 +250,10 @@ func (n *Node) waitRunning() bool {
 		return false
 	}
 }
+
+// Bare reports whether there was no folder of blocks when the Node was opened,
+// which made a new one: whatever was pinned is gone from this machine.
+func (n *Node) Bare() bool { return n.bare }
 
 // PeerID is the name of this node among IPFS peers.
 func (n *Node) PeerID() string { return n.kubo.Identity.String() }

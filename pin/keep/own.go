@@ -30,6 +30,14 @@ func (k *Keeper) Found(root cid.Cid, wrong error) {
 	k.hurt(s, x, wrong, k.nowNS())
 }
 
+// DoubtOwn has all own copies verified anew before they count as proved: for a
+// machine that found its blocks gone when it started.
+func (k *Keeper) DoubtOwn() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.doubt(k.self, k.nowNS())
+}
+
 // hurt notes that the own copy is not whole, and has it mended at once. The lock
 // is held here and in what follows, unless said otherwise.
 func (k *Keeper) hurt(s *segment, x *slot, wrong error, now int64) {
