@@ -207,7 +207,7 @@ func (a *app) printUnhealthy(r *swarm.Replication) {
 	}
 	t := newTable(a.stdout, "CID", "STATION", "LEVEL", "PROBLEM", "NEXT TRY")
 	for _, h := range r.List {
-		appendRow(t, h.CID, h.StationName, h.Level, h.Reason, when(h.Next))
+		appendRow(t, h.CID, h.StationName, h.Level, localTimes(h.Reason), when(h.Next))
 	}
 	t.Render()
 	if r.Unhealthy > len(r.List) {
