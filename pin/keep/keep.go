@@ -13,7 +13,8 @@
 //     whose standing is paused or dropped;
 //   - the copies of a trusted peer that went away stop counting after seconds,
 //     those of a replica after an hour, or after three audit cycles when its
-//     absence was announced or it is outside its hours;
+//     absence was announced or it is outside its hours; they are then made
+//     elsewhere, as is what it did not come to hold or prove before;
 //   - the origin's own copy counts until anybody finds something wrong with it,
 //     and again when it was mended and verified;
 //   - copies on replicas are Community first. Those beyond that count towards

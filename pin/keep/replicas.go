@@ -53,7 +53,7 @@ func (k *Keeper) fits(s *segment, h *holder) bool {
 }
 
 // bestReplicas are those that shall have the copies, the best first. Who is
-// outside its hours, or has paused, keeps what it has, and gets something new
+// outside its hours, or has paused, keeps what counts, and gets something new
 // only if there are not enough others: it would be proved no sooner than it
 // opens.
 func (k *Keeper) bestReplicas(s *segment, now int64) []place.Candidate {
@@ -62,7 +62,7 @@ func (k *Keeper) bestReplicas(s *segment, now int64) []place.Candidate {
 	}
 	has := func(h *holder) bool {
 		x := s.slotOf(h)
-		return x != nil && k.firm(x)
+		return x != nil && k.firm(x) && !k.idle(x, now)
 	}
 	best := k.ranked().ChooseOf(s.root, int(s.community), nil, s.spread, func(c place.Candidate) bool {
 		h := k.holders[c.ID]
@@ -80,6 +80,19 @@ func (k *Keeper) bestReplicas(s *segment, now int64) []place.Candidate {
 		h := k.holders[c.ID]
 		return h.excused(now) && k.fits(s, h) && !has(h) && k.mayTake(s, h, false, now)
 	})...)
+}
+
+// idle reports whether a copy on a replica that may be away counts no more, or
+// never did after the time that an order may take: it is made elsewhere, and
+// welcome when it is proved.
+func (k *Keeper) idle(x *slot, now int64) bool {
+	if !x.h.excused(now) {
+		return false
+	}
+	if x.stage == proved {
+		return now-x.proved > int64(staleAfter*k.timing.Cycle)
+	}
+	return now-x.since > int64(k.timing.Stall)
 }
 
 // ranked is all replicas, ready to choose from. It is made anew when one comes
@@ -113,8 +126,8 @@ func (k *Keeper) askAgain(s *segment, n int, now int64) int {
 // those are proved and there are as many as are wanted. Where there are fewer,
 // since nobody else can take the segment, a replica that leaves, or whose
 // contract is for others now, is not made to wait for more than Min, nor for
-// Min where others have its share. Who is paused keeps what it has, so that it
-// can prove itself.
+// Min where others have its share. Whose standing is paused, or whose announced
+// absence outlasts its proof, keeps what it has, so that it can prove itself.
 func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 	among := func(id peer.ID) bool { return isAmong(best, id) }
 	sure := 0
@@ -134,6 +147,9 @@ func (k *Keeper) trimReplicas(s *segment, best []place.Candidate, now int64) {
 			continue
 		}
 		enough, fits := sure >= int(s.community), k.fits(s, x.h)
+		if fits && x.has() && k.idle(x, now) {
+			continue
+		}
 		if enough && !fits || (enough || !fits) && k.spare(s, x, now) {
 			s.move(x, former, now)
 			x.told, x.leave, x.reason = false, false, ""
