@@ -25,11 +25,11 @@ type holder struct {
 	draining bool // by the operator
 	leaving  bool // by its own wish
 
-	lined bool // it had a line since the start; then the line tells whether it is there
-	line  bool
-	alive bool  // by its metrics
-	down  int64 // since when it is away; 0: it is there
-	heard int64 // when its last receipt came
+	lined  bool // it had a line since the start; then the line tells whether it is there
+	line   bool
+	alive  bool  // by its metrics
+	down   int64 // since when it is away; 0: it is there
+	worked int64 // when it last came to hold what it was ordered
 
 	contract contract.Contract
 	reported bool
@@ -39,6 +39,8 @@ type holder struct {
 	quiet    int64 // when its metrics stopped coming
 	free     int64 // bytes that it could take when it last said so, less what it took since
 	promised int64 // bytes that were ordered and are not held yet
+	peak     int64 // the most that were, in about a day
+	peaked   int64 // when they were
 	paused   int64 // absent by announcement until then
 	standing audit.Standing
 
@@ -147,6 +149,14 @@ func (h *holder) room(size int64) bool {
 		free = h.contract.Disk
 	}
 	return free-h.promised >= size
+}
+
+// promise notes that h was ordered to hold so much more.
+func (h *holder) promise(size, now int64) {
+	h.promised += size
+	if h.promised >= h.peak || now-h.peaked > int64(24*time.Hour) {
+		h.peak, h.peaked = h.promised, now
+	}
 }
 
 func (h *holder) candidate() place.Candidate {

@@ -64,7 +64,7 @@ func (k *Keeper) prune(s *segment, now int64) {
 		case !x.h.enrolled:
 			s.move(x, former, now)
 			x.told, x.reason = true, ""
-		case x.stage == ordered && x.told && x.h.up() && !x.h.excused(now) && now-max(x.since, x.h.heard) > int64(k.timing.Stall):
+		case x.stage == ordered && x.told && x.h.up() && !x.h.excused(now) && k.stalled(x, now):
 			s.fail(x, failed, "no receipt after "+k.timing.Stall.String(), now)
 			x.due = now + k.backoff(x.tries)
 		case x.stage == ordered && x.reason != "" && x.due != 0 && now >= x.due: // it stumbled
@@ -77,6 +77,23 @@ func (k *Keeper) prune(s *segment, now int64) {
 			}
 		}
 	}
+}
+
+const (
+	shortestOrder = 6        // stalls for which an order may wait at least while its peer works
+	longestOrder  = 144      // the same at most: a day
+	leastRate     = 64 << 10 // bytes a second at which a peer should work off its orders
+)
+
+// stalled reports whether an order was waited for long enough: the peer does
+// nothing, or it does other things for longer than all that it was ordered takes.
+func (k *Keeper) stalled(x *slot, now int64) bool {
+	stall := int64(k.timing.Stall)
+	if now-max(x.since, x.h.worked) > stall {
+		return true
+	}
+	queue := x.h.peak / leastRate * int64(time.Second)
+	return now-x.since > min(max(queue, shortestOrder*stall), longestOrder*stall)
 }
 
 // regret reports whether a copy was given up, the peer has not been told, and

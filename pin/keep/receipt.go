@@ -18,11 +18,10 @@ func (k *Keeper) Receipt(p peer.ID, r control.Receipt) {
 	if h == nil || !h.enrolled || h.self {
 		return
 	}
-	now := k.nowNS()
-	h.heard = now
 	if s == nil {
 		return
 	}
+	now := k.nowNS()
 	switch {
 	case s.gone && r.Verb == control.Purge:
 		k.receiptPurge(s, h, r, now)

@@ -166,7 +166,9 @@ func (s *segment) move(x *slot, to stage, now int64) {
 		x.h.promised -= s.size
 	}
 	if to == ordered {
-		x.h.promised += s.size
+		x.h.promise(s.size, now)
+	} else if x.stage == ordered && (to == held || to == proved) {
+		x.h.worked = now
 	}
 	if x.stage == ordered && to == held {
 		x.h.free -= s.size

@@ -122,7 +122,7 @@ func (k *Keeper) restore(c cid.Cid, r record) (*segment, error) {
 		restored.askAgain()
 		s.slots = append(s.slots, restored)
 		if restored.stage == ordered {
-			h.promised += s.size
+			h.promise(s.size, k.nowNS())
 		}
 	}
 	return s, nil
