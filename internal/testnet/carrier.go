@@ -39,6 +39,9 @@ type Carrier struct {
 	carry func(ctx context.Context, o control.Order) (control.Outcome, string)
 	swap  *bitswap.Bitswap
 	done  sync.WaitGroup
+
+	mu   sync.Mutex
+	says map[cid.Cid]bool // what it told that it holds
 }
 
 // A Behaviour is what a Carrier does instead of what it should. Fields that are
@@ -55,7 +58,7 @@ func NewCarrier(t testing.TB, o *Origin, name string, b Behaviour) *Carrier {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	must(t, err)
-	c := &Carrier{carry: func(ctx context.Context, order control.Order) (control.Outcome, string) { return "", "" }}
+	c := &Carrier{says: map[cid.Cid]bool{}, carry: func(ctx context.Context, order control.Order) (control.Outcome, string) { return "", "" }}
 	invite, err := member.ParseInvite(o.Invite(t, member.Replica, name))
 	must(t, err)
 	offer := contract.Contract{Disk: 1 << 40}
@@ -93,7 +96,7 @@ func (c *Carrier) connect(t testing.TB, key crypto.PrivKey, m member.Membership,
 	line, err := control.NewClient(t.Context(), control.ClientOptions{
 		Host: c.Host, Origin: c.Book.Origin(), Store: dssync.MutexWrap(datastore.NewMapDatastore()), Key: key, Realm: m.Realm,
 		Handler: handler{c}, Roster: c.Book.Accept, Heartbeat: time.Second,
-		Report: func() control.Report { return control.Report{Contract: offer, Free: offer.Disk} },
+		Report: func() control.Report { return control.Report{Contract: offer, Free: offer.Disk, Held: c.told()} },
 	})
 	must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -106,7 +109,24 @@ type handler struct{ c *Carrier }
 
 // Carry implements control.Handler.
 func (h handler) Carry(ctx context.Context, o control.Order) (control.Outcome, string) {
-	return h.c.carry(ctx, o)
+	outcome, reason := h.c.carry(ctx, o)
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	switch {
+	case outcome != control.Done:
+	case o.Verb == control.Hold:
+		h.c.says[o.Root] = true
+	default:
+		delete(h.c.says, o.Root)
+	}
+	return outcome, reason
+}
+
+// told is how many segments it told that it holds.
+func (c *Carrier) told() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(len(c.says))
 }
 
 // Carry does what an order says.

@@ -131,7 +131,7 @@ func (k *Keeper) challenge(ctx context.Context, h *holder, roots []cid.Cid) {
 	if standing != "" {
 		k.stand(h, standing, now)
 	}
-	h.auditing = false
+	h.auditing, h.failures.dodged = false, nil
 	k.auditing--
 	if len(h.pending) > 0 && h.challengeable(now) {
 		k.makeReady(h)
@@ -145,13 +145,8 @@ func (k *Keeper) record(h *holder, roots []cid.Cid, got []audit.Outcome) (st aud
 	if k.o.Standings == nil || len(got) == 0 {
 		return ""
 	}
-	var fair []audit.Outcome
 	k.mu.Lock()
-	for i := range min(len(got), len(roots)) {
-		if _, x := k.find(roots[i], h.id); x != nil && x.has() && got[i] != "" {
-			fair = append(fair, got[i])
-		}
-	}
+	fair := k.fair(h, roots, got)
 	k.mu.Unlock()
 	if len(fair) == 0 {
 		return ""

@@ -51,6 +51,10 @@ type holder struct {
 	pending  []*segment // to be challenged
 	auditing bool
 	ready    bool // stands in the keeper's list of holders to challenge
+
+	holds    int64 // copies that it says it has
+	failures failures
+	ledger   ledger
 }
 
 // up reports whether the peer can be reached, as far as is known.
@@ -432,6 +436,7 @@ func (k *Keeper) report(h *holder, r control.Report, now int64) {
 	if !r.Paused.IsZero() {
 		h.paused = min(r.Paused.Unix(), (now+int64(maxPause))/1e9) * 1e9
 	}
+	k.compare(h, r.Held, now)
 	if r.Leaving != h.leaving {
 		h.leaving = r.Leaving
 		k.rerank = true

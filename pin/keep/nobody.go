@@ -49,6 +49,9 @@ func (k *Keeper) absent(a *absentees, s *segment, h *holder, now int64) {
 	case !h.able || h.unheard():
 		a.silent = append(a.silent, label(h)+" is not heard from "+h.silence(now))
 		return
+	case h.failures.barred > now:
+		a.silent = append(a.silent, label(h)+" lost copies again and again, and gets nothing new until "+at(h.failures.barred).Format(stamp))
+		return
 	case !h.room(s.size):
 		a.full++
 	}

@@ -201,7 +201,7 @@ func (k *Keeper) pickTrusted(s *segment, n int, again bool, now int64) int {
 // failed with this segment is left in peace for a while, and is asked again
 // sooner only if there is nobody else.
 func (k *Keeper) mayTake(s *segment, h *holder, again bool, now int64) bool {
-	if !h.able || !h.room(s.size) {
+	if !h.able || !h.room(s.size) || h.failures.barred > now {
 		return false
 	}
 	x := s.slotOf(h)

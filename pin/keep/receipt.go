@@ -62,6 +62,9 @@ func (k *Keeper) receiptHold(s *segment, h *holder, r control.Receipt, now int64
 		x.told, x.pinned = true, true
 	}
 	k.dirty(s)
+	if x.has() && r.Outcome != control.Done {
+		k.loses(s, x, now)
+	}
 	switch r.Outcome {
 	case control.Done:
 		if x.has() {
@@ -110,6 +113,7 @@ func (k *Keeper) receiptDrop(s *segment, h *holder, r control.Receipt, now int64
 	if x.active() && r.Outcome == control.Done {
 		// Ordered to hold it again in the meantime: that order is answered next.
 		if x.has() {
+			k.loses(s, x, now)
 			s.fail(x, lost, "dropped", now)
 			k.dirty(s)
 		}

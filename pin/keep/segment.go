@@ -176,7 +176,13 @@ func (s *segment) move(x *slot, to stage, now int64) {
 	if x.stage != to || to == ordered {
 		x.since = now
 	}
+	if x.has() {
+		x.h.holds--
+	}
 	x.stage, s.unsaved = to, true
+	if x.has() {
+		x.h.holds++
+	}
 }
 
 // fail is move to failed or lost, with what the peer or the auditor said.

@@ -121,6 +121,9 @@ func (k *Keeper) restore(c cid.Cid, r record) (*segment, error) {
 		}
 		restored.askAgain()
 		s.slots = append(s.slots, restored)
+		if restored.has() {
+			h.holds++
+		}
 		if restored.stage == ordered {
 			h.promise(s.size, k.nowNS())
 		}

@@ -39,16 +39,22 @@ func (k *Keeper) observe(ctx context.Context, metrics bool) {
 		}
 		standings = k.standings(k.enrolled())
 	}
-	for _, id := range k.lookAll(measured, standings, metrics) {
+	for _, n := range k.lookAll(measured, standings, metrics) {
 		if k.o.Standings != nil {
-			k.o.Standings.Record(id, audit.Offline, k.now())
+			k.o.Standings.Record(n.about, n.outcome, k.now())
 		}
 	}
 }
 
-// lookAll looks at all peers, and returns those whose absence is news. It takes
-// the lock itself.
-func (k *Keeper) lookAll(measured []Metric, standings map[peer.ID]audit.Standing, metrics bool) []peer.ID {
+// news is what the standing of a peer shall hear of besides its audits.
+type news struct {
+	about   peer.ID
+	outcome audit.Outcome
+}
+
+// lookAll looks at all peers, and returns whose absence is news, and whose
+// losses. It takes the lock itself.
+func (k *Keeper) lookAll(measured []Metric, standings map[peer.ID]audit.Standing, metrics bool) (heard []news) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.nowNS()
@@ -58,16 +64,18 @@ func (k *Keeper) lookAll(measured []Metric, standings map[peer.ID]audit.Standing
 			k.stand(k.holders[id], s, now)
 		}
 	}
-	var missed []peer.ID
 	for _, h := range k.holders {
 		k.look(h, now)
 		if h.missed {
 			h.missed = false
-			missed = append(missed, h.id)
+			heard = append(heard, news{h.id, audit.Offline})
+		}
+		for ; h.failures.owed > 0; h.failures.owed-- {
+			heard = append(heard, news{h.id, audit.Missing})
 		}
 	}
 	k.spreadNews(now)
-	return missed
+	return heard
 }
 
 // enrolled are the peers on the roster. It takes the lock itself.

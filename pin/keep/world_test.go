@@ -205,7 +205,7 @@ func (w *world) machines() []*machine {
 func (w *world) reportOf(m *machine) control.Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return control.Report{Contract: m.Contract, Free: m.free}
+	return control.Report{Contract: m.Contract, Free: m.free, Held: int64(len(m.holds))}
 }
 
 // story runs f in a bubble in which time is free.

@@ -1,0 +1,96 @@
+package keep
+
+import (
+	"testing"
+	"time"
+
+	"github.com/musenai/musen/pin/audit"
+	"github.com/musenai/musen/pin/member"
+)
+
+// A host whose records lost something says that it holds less than it proved:
+// it is challenged for all of it soon, not within its audit cycle.
+func TestFewerThanItProvedIsChallenged(t *testing.T) {
+	for _, role := range []member.Role{member.Replica, member.Storage} {
+		story(t, func(w *world) {
+			m := w.join(1, role, "")
+			w.start()
+			want := community(1)
+			if role == member.Storage {
+				want = func(x *Want) { x.Min, x.Max = 2, 2 }
+			}
+			for n := range 3 {
+				w.add(n, want)
+			}
+			time.Sleep(time.Minute)
+			for n := range 3 {
+				w.sound(seg(n))
+			}
+			asked := w.counted().challenges
+			w.set(func() { delete(m.holds, seg(0)); delete(m.holds, seg(1)) })
+			w.k.Report(m.ID, w.reportOf(m))
+			time.Sleep(10 * time.Second)
+			if n := w.counted().challenges - asked; n != 0 {
+				t.Errorf("%d challenges at its first word", n)
+			}
+			w.k.Report(m.ID, w.reportOf(m))
+			time.Sleep(time.Minute)
+			if w.seen(m, audit.Missing) != 2 {
+				t.Errorf("%d copies were found to be missing", w.seen(m, audit.Missing))
+			}
+			for range 8 {
+				time.Sleep(15 * time.Second)
+				w.k.Report(m.ID, w.reportOf(m))
+			}
+			for n := range 3 {
+				w.sound(seg(n))
+			}
+			if n := w.counted().challenges - asked; n != 5 {
+				t.Errorf("%d challenges altogether", n)
+			}
+		})
+	}
+}
+
+// Who says too little without end is not challenged without end.
+func TestTooLittleIsSaidAgainAndAgain(t *testing.T) {
+	story(t, func(w *world) {
+		m := w.join(1, member.Replica, "")
+		w.start()
+		w.add(1, community(1))
+		time.Sleep(time.Minute)
+		asked := w.seen(m, audit.Proved)
+		for range 24 * 60 * 4 {
+			time.Sleep(15 * time.Second)
+			r := w.reportOf(m)
+			r.Held = -1
+			w.k.Report(m.ID, r)
+		}
+		w.sound(seg(1))
+		if n := w.seen(m, audit.Proved) - asked; n < 3 || n > 12 {
+			t.Errorf("%d challenges in a day", n)
+		}
+	})
+}
+
+// Orders, drops and removals that are under way are no reason for a doubt.
+func TestWhatIsUnderWayIsNoReasonForDoubt(t *testing.T) {
+	story(t, func(w *world) {
+		m := w.join(1, member.Replica, "")
+		m.delay = 40 * time.Second
+		w.start()
+		time.Sleep(time.Second)
+		for n := range 60 {
+			w.add(n, community(1))
+			if n > 20 {
+				w.remove(seg(n - 20))
+			}
+			time.Sleep(7 * time.Second)
+			w.k.Report(m.ID, w.reportOf(m))
+		}
+		time.Sleep(time.Minute)
+		if n := w.seen(m, audit.Proved); n > 61 {
+			t.Errorf("%d challenges for 60 copies", n)
+		}
+	})
+}
