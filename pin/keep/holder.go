@@ -32,6 +32,7 @@ type holder struct {
 	worked int64 // when it last came to hold what it was ordered
 
 	contract contract.Contract
+	renewed  bool // it is another one than when places were last chosen
 	reported bool
 	said     bool  // its line has told of room since it came up
 	measured bool  // its metrics have told of room since they came again
@@ -282,7 +283,15 @@ func (k *Keeper) touch(h *holder) {
 func (k *Keeper) touchAll() {
 	k.epoch++
 	for _, s := range k.segments {
+		for i := range s.slots {
+			if x := &s.slots[i]; x.stage == failed && x.h.renewed {
+				x.due = 0
+			}
+		}
 		k.dirty(s)
+	}
+	for _, h := range k.holders {
+		h.renewed = false
 	}
 }
 
@@ -405,7 +414,7 @@ func (k *Keeper) stand(h *holder, s audit.Standing, now int64) {
 }
 
 // agree takes note of a contract. What the peer refused under another one may
-// be tried again.
+// be tried again when places are next chosen.
 func (k *Keeper) agree(h *holder, c contract.Contract) {
 	if h.contract.Disk == c.Disk && h.contract.Hours == c.Hours && slices.Equal(h.contract.Label, c.Label) {
 		return
@@ -414,13 +423,7 @@ func (k *Keeper) agree(h *holder, c contract.Contract) {
 	if h.role != member.Replica {
 		return
 	}
-	k.table = nil
-	for _, s := range k.segments {
-		if x := s.slotOf(h); x != nil && x.broken() {
-			x.due = 0
-		}
-	}
-	k.rerank = true
+	k.table, k.rerank, h.renewed = nil, true, true
 }
 
 // report takes note of what a peer says about itself.
@@ -438,9 +441,7 @@ func (k *Keeper) report(h *holder, r control.Report, now int64) {
 	}
 	k.compare(h, r.Held, now)
 	if r.Leaving != h.leaving {
-		h.leaving = r.Leaving
-		k.rerank = true
-		k.touch(h)
+		h.leaving, k.rerank = r.Leaving, true // which has its segments looked at soon, and not for each word
 		k.recount()
 	}
 	k.look(h, now)

@@ -94,3 +94,37 @@ func TestWhatIsUnderWayIsNoReasonForDoubt(t *testing.T) {
 		}
 	})
 }
+
+// What a peer says of itself has segments looked at now and then, however often
+// it changes its mind.
+func TestWordsAreCheap(t *testing.T) {
+	story(t, func(w *world) {
+		m := w.join(1, member.Replica, "")
+		w.start()
+		for n := range 200 {
+			w.add(n, community(1))
+		}
+		time.Sleep(time.Minute)
+		looks := 0
+		for n := range 600 {
+			r := w.reportOf(m)
+			r.Leaving, r.Contract.Disk = n%2 == 0, r.Contract.Disk+int64(n%2)
+			w.k.Report(m.ID, r)
+			w.k.mu.Lock()
+			if len(w.k.queue) > 0 {
+				looks++
+			}
+			w.k.mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if looks > 10 {
+			t.Errorf("%d of 600 reports had segments looked at", looks)
+		}
+		w.goes(m)
+		other := w.join(2, member.Replica, "")
+		time.Sleep(time.Minute)
+		if n, all := w.held(m), w.held(other); n != 0 || all != 200 {
+			t.Errorf("who leaves holds %d, and the other %d", n, all)
+		}
+	})
+}
