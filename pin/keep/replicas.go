@@ -89,10 +89,14 @@ func (k *Keeper) idle(x *slot, now int64) bool {
 	if !x.h.excused(now) {
 		return false
 	}
-	if x.stage == proved {
+	switch x.stage {
+	case proved:
 		return now-x.proved > int64(staleAfter*k.timing.Cycle)
+	case ordered:
+		return k.stalled(x, now)
+	default:
+		return now-x.since > int64(k.timing.Stall)
 	}
-	return now-x.since > int64(k.timing.Stall)
 }
 
 // ranked is all replicas, ready to choose from. It is made anew when one comes
