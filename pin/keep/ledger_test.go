@@ -14,7 +14,7 @@ func TestFewerThanItProvedIsChallenged(t *testing.T) {
 	for _, role := range []member.Role{member.Replica, member.Storage} {
 		story(t, func(w *world) {
 			m := w.join(1, role, "")
-			w.start()
+			w.start(settledTimes)
 			want := community(1)
 			if role == member.Storage {
 				want = func(x *Want) { x.Min, x.Max = 2, 2 }
@@ -78,7 +78,7 @@ func TestWhatIsUnderWayIsNoReasonForDoubt(t *testing.T) {
 	story(t, func(w *world) {
 		m := w.join(1, member.Replica, "")
 		m.delay = 40 * time.Second
-		w.start()
+		w.start(settledTimes)
 		time.Sleep(time.Second)
 		for n := range 60 {
 			w.add(n, community(1))

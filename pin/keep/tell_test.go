@@ -148,7 +148,7 @@ func TestNextTryBelowMax(t *testing.T) {
 func TestRecoverOfASegmentChallenges(t *testing.T) {
 	story(t, func(w *world) {
 		m, r := w.join(1, member.Storage, ""), w.join(2, member.Replica, "")
-		w.start()
+		w.start(settledTimes)
 		time.Sleep(time.Second)
 		root := w.add(1, func(x *Want) { x.Min, x.Max, x.Community = 2, 2, 1 })
 		w.add(2, func(x *Want) { x.Min, x.Max, x.Community = 2, 2, 1 })

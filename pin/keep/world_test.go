@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,6 +196,10 @@ func (w *world) start(change ...func(*Options)) {
 		}
 	}
 }
+
+// settledTimes has every copy challenged at the same moment of the cycle in each
+// run of a test.
+func settledTimes(o *Options) { o.Rand = strings.NewReader("sixteen letters.") }
 
 func (w *world) machines() []*machine {
 	w.mu.Lock()
