@@ -29,9 +29,9 @@ func opens(t *testing.T, from, to host.Host, name protocol.ID, most int) int {
 		}
 		if name != "" {
 			lazy := multistream.NewMSSelect(s, name)
-			if _, err = lazy.Write(nil); err == nil {
+			if _, err := lazy.Write(nil); err == nil {
 				_ = s.CloseWrite()
-				_, err = io.Copy(io.Discard, lazy) // until the other side is done with it
+				_, _ = io.Copy(io.Discard, lazy) // until the other side is done with it
 			}
 		}
 		_ = s.Reset() // it is gone already, perhaps
