@@ -220,6 +220,9 @@ func (p pinset) Fetch(ctx context.Context, root cid.Cid, size int64) error {
 			return errors.Join(err, errors.New("the host gives away what it has, and takes nothing"))
 		}
 	}
+	if err := p.h.proves(ctx); err != nil {
+		return err
+	}
 	return p.h.desk.Hold(ctx, shelf.Record{Root: root, Size: size})
 }
 

@@ -103,7 +103,8 @@ type Host struct {
 	desk    *duty.Desk
 	line    *control.Client
 	prover  *audit.Prover
-	cluster *pin.Cluster // nil: a replica
+	proving chan struct{} // closed once audits are answered
+	cluster *pin.Cluster  // nil: a replica
 	http    *trustless.Server
 	audits  auditCount
 
@@ -132,7 +133,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, errors.New("open host: an option is missing")
 	}
 	o.Timing = o.Timing.withDefaults()
-	h := &Host{o: o, member: o.Book.Membership(), limit: o.Node.StorageMax, kept: map[peer.ID]string{}, out: make(chan struct{}, 1), failed: make(chan error, 1)}
+	h := &Host{o: o, member: o.Book.Membership(), limit: o.Node.StorageMax, kept: map[peer.ID]string{}, out: make(chan struct{}, 1), failed: make(chan error, 1), proving: make(chan struct{})}
 	run, stop := context.WithCancel(context.Background())
 	h.stop = stop
 	if err := h.start(ctx, run); err != nil {
@@ -174,6 +175,7 @@ func (h *Host) start(ctx, run context.Context) error {
 	}
 	if !h.bare {
 		h.prover = h.prove()
+		close(h.proving)
 	}
 	if err := h.openHTTP(); err != nil {
 		return err

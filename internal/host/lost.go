@@ -82,9 +82,21 @@ func (h *Host) proveLater(ctx context.Context) {
 		return
 	}
 	p := h.prove()
+	close(h.proving)
 	<-ctx.Done()
 	if err := p.Close(); err != nil {
 		h.o.Log.Warn("end the audits", "err", err)
+	}
+}
+
+// proves returns once audits are answered. What is held may be audited at once,
+// so nothing new is held before.
+func (h *Host) proves(ctx context.Context) error {
+	select {
+	case <-h.proving:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -158,6 +170,11 @@ type hands struct{ h *Host }
 
 // Carry implements control.Handler.
 func (x hands) Carry(ctx context.Context, o control.Order) (control.Outcome, string) {
+	if o.Verb == control.Hold {
+		if err := x.h.proves(ctx); err != nil {
+			return control.Failed, err.Error()
+		}
+	}
 	outcome, reason := x.h.desk.Carry(ctx, o)
 	if outcome == control.Done {
 		x.h.lost.remove(o.Root)
