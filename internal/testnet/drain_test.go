@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -72,19 +71,19 @@ func TestPartingPeerGetsNothingNew(t *testing.T) {
 	}
 }
 
-// becomes asks about a segment until what it hears is so.
+// becomes returns when what the origin says of a segment is so.
 func becomes(t *testing.T, o *testnet.Origin, root cid.Cid, what string, so func(keep.Health) bool) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); ; {
-		h, _ := o.Swarm.Keeper().Health(root)
-		if so(h) {
-			return
+	var h keep.Health
+	defer func() {
+		if t.Failed() {
+			t.Logf("at the end: %+v", h)
 		}
-		if time.Now().After(limit) {
-			t.Fatalf("never %s: %+v", what, h)
-		}
-		time.Sleep(20 * time.Millisecond) // the keeper tells of levels alone
-	}
+	}()
+	until(t, what, func() bool {
+		h, _ = o.Swarm.Keeper().Health(root)
+		return so(h)
+	})
 }
 
 // proved returns when a peer has proved its copy of a segment.
@@ -111,12 +110,15 @@ func moved(t *testing.T, o *testnet.Origin, root cid.Cid) {
 	})
 }
 
-// silent returns when a new segment has waited for a while, in vain, with a
-// reason.
+// silent returns when a new segment has waited for eight surveys, in vain, with
+// a reason.
 func silent(t *testing.T, o *testnet.Origin, root cid.Cid) {
 	t.Helper()
 	becomes(t, o, root, "alone", func(h keep.Health) bool {
 		return h.Level == keep.Stored && strings.Contains(h.Reason, "being drained, or leave")
 	})
-	time.Sleep(8 * time.Second) // eight surveys: nothing is to happen
+	for range 8 {
+		last := o.Swarm.Keeper().Summary("").Surveyed
+		until(t, "surveyed", func() bool { return o.Swarm.Keeper().Summary("").Surveyed.After(last) })
+	}
 }

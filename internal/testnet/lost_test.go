@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -72,18 +71,13 @@ func loseDisk(t *testing.T, o *testnet.Origin) {
 // copies.
 func awaitCopies(t *testing.T, o *testnet.Origin, root cid.Cid, gone string) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
+	becomes(t, o, root, "two copies but that of "+gone, func(h keep.Health) bool {
 		n := 0
-		h, _ := o.Swarm.Keeper().Health(root)
 		for _, c := range h.Copies {
 			if c.Role == member.Storage && c.State == keep.Proved && c.Name != gone {
 				n++
 			}
 		}
-		if n == 2 {
-			return
-		}
-		time.Sleep(50 * time.Millisecond) // the keeper tells of levels alone
-	}
-	t.Fatal("no copy was made anew")
+		return n == 2
+	})
 }

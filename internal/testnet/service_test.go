@@ -146,6 +146,8 @@ func beside(s *swarm.Options) {
 	s.Services.Timing = remote.Timing{Poll: 20 * time.Millisecond, Retry: 20 * time.Millisecond}
 }
 
+// until asks again and again until something is so that nobody tells of: the
+// keeper, for one, tells of levels alone.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	limit := time.After(time.Minute)
