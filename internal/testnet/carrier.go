@@ -143,12 +143,27 @@ func (c *Carrier) Carry(ctx context.Context, o control.Order) (control.Outcome, 
 	return control.Done, ""
 }
 
-// Fetch brings all blocks of a segment here over Bitswap.
+// Fetch brings all blocks of a segment here over Bitswap. Once it has failed
+// nothing of it is asked for any more: Bitswap does not ask again for what
+// another fetch still asks for, and the next one would wait in vain.
 func (c *Carrier) Fetch(ctx context.Context, root cid.Cid) error {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	try, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	s := merkledag.NewDAGService(blockservice.New(c.Blocks, c.swap))
-	return merkledag.FetchGraph(ctx, root, s)
+	err := merkledag.FetchGraph(try, root, s)
+	if err == nil {
+		return nil
+	}
+	cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 200 { // other orders are fetched too
+		if len(c.swap.GetWantlist()) == 0 {
+			break
+		}
+		<-tick.C
+	}
+	return err
 }
 
 // Forget deletes the leaves of a segment, and its root.
