@@ -23,9 +23,10 @@ func roofs() map[string][]string {
 		"internal/cidpath":  {},
 		"internal/front":    {},
 		"internal/limit":    {},
+		"internal/outbound": {},
 		"web":               {},
 		"node":              {"config"},
-		"pin":               {"config"},
+		"pin":               {"config", "internal/outbound"},
 		".":                 {"seal", "policy", "internal/media"},
 		"catalog":           {".", "policy"},
 		"internal/keyring":  {".", "seal", "policy"},
@@ -49,7 +50,7 @@ type technology struct {
 // outside is which of our packages may import which technology. What is not
 // named may be imported everywhere.
 func outside() []technology {
-	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "cmd", "internal/testnet", "bench"}
+	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "cmd", "internal/testnet", "bench"}
 	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{

@@ -12,6 +12,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/musenai/musen/internal/outbound"
 )
 
 // Bounds of what a service says of its nodes.
@@ -81,7 +83,7 @@ func allowed(endpoint string) func(netip.Addr) bool {
 	}
 	return func(a netip.Addr) bool {
 		a = a.Unmap()
-		return public(a) || a.Zone() == "" && (own.IsLoopback() && a.IsLoopback() || own.IsPrivate() && a.IsPrivate())
+		return outbound.Public(a) || a.Zone() == "" && (own.IsLoopback() && a.IsLoopback() || own.IsPrivate() && a.IsPrivate())
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/musenai/musen/internal/outbound"
 )
 
 const (
@@ -223,7 +225,7 @@ func FuzzDelegate(f *testing.F) {
 		for _, n := range nodes {
 			for _, a := range n.Addrs {
 				ip, err := netip.ParseAddr(a[0].Value())
-				if n.ID == "" || err != nil || !public(ip) || bytes.Contains(a.Bytes(), []byte("p2p-circuit")) {
+				if n.ID == "" || err != nil || !outbound.Public(ip) || bytes.Contains(a.Bytes(), []byte("p2p-circuit")) {
 					t.Fatalf("%q: %v", text, n)
 				}
 			}

@@ -36,6 +36,8 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/musenai/musen/internal/outbound"
 )
 
 var (
@@ -47,7 +49,7 @@ var (
 	ErrInvalid = errors.New("not a pinning service")
 	// ErrRefused says that a connection was not made, because of where it would
 	// have gone.
-	ErrRefused = errors.New("refused to connect")
+	ErrRefused = outbound.ErrRefused
 )
 
 // A Service is where copies are kept.
@@ -163,7 +165,8 @@ func Open(ctx context.Context, o Options) (*Services, error) {
 		services: map[string]*service{}, keeping: map[cid.Cid]string{},
 		visits: visits{houses: map[string]*house{}, books: map[string]*book{}, inside: map[peer.ID]time.Time{}},
 	}
-	s.client = newClient(o.Allow, o.Roots, s.timing.Request)
+	o.Timing = s.timing
+	s.client = newClient(o)
 	if err := s.load(ctx); err != nil {
 		return nil, fmt.Errorf("open pinning services: %w", err)
 	}
