@@ -24,6 +24,7 @@ func roofs() map[string][]string {
 		"internal/front":    {},
 		"internal/limit":    {},
 		"internal/outbound": {},
+		"internal/mutant":   {},
 		"web":               {},
 		"node":              {"config"},
 		"pin":               {"config", "internal/outbound"},
