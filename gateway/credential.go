@@ -26,8 +26,10 @@ type credential struct {
 
 // findCredential takes the one credential of a request: a bearer token, or a
 // link in the query, in a header or in a cookie. A request with none is
-// problem.CredentialMissing; one with several, or with a query that cannot be
-// read for sure, is problem.Malformed.
+// problem.CredentialMissing; one with several, with a query that cannot be read
+// for sure, or with a link that is spelled in escapes or quotes, is
+// problem.Malformed: what looks for a link to keep it out of logs and caches
+// finds it where the gateway does.
 func findCredential(r *http.Request) (credential, url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -38,12 +40,18 @@ func findCredential(r *http.Request) (credential, url.Values, error) {
 		found = append(found, credential{raw: bearer(v), isToken: true})
 	}
 	for _, v := range query[linkQuery] {
+		if !plainly(r.URL.RawQuery, v) {
+			return credential{}, query, problem.Malformed
+		}
 		found = append(found, credential{raw: v, inQuery: true})
 	}
 	for _, v := range r.Header[http.CanonicalHeaderKey(linkHeader)] {
 		found = append(found, credential{raw: v})
 	}
 	for _, c := range r.CookiesNamed(linkHeader) {
+		if c.Quoted {
+			return credential{}, query, problem.Malformed
+		}
 		found = append(found, credential{raw: c.Value})
 	}
 	switch {
@@ -53,6 +61,16 @@ func findCredential(r *http.Request) (credential, url.Values, error) {
 		return credential{}, query, problem.Malformed
 	}
 	return found[0], query, nil
+}
+
+// plainly reports whether a query has the link in it letter for letter.
+func plainly(query, link string) bool {
+	for p := range strings.SplitSeq(query, "&") {
+		if v, ok := strings.CutPrefix(p, linkQuery+"="); ok && v == link {
+			return true
+		}
+	}
+	return false
 }
 
 // bearer takes the token out of an Authorization value, or returns "".
