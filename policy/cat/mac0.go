@@ -63,16 +63,32 @@ func newCodec() (codec, error) {
 	return codec{enc, dec, header}, nil
 }
 
-// sum is the authentication tag of m.
-func (c codec) sum(secret []byte, m mac0) ([]byte, error) {
+// covered is what the authentication tag of m covers.
+func (c codec) covered(m mac0) ([]byte, error) {
 	input, err := c.enc.Marshal([]any{"MAC0", m.Protected, []byte{}, m.Payload})
 	if err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
 	}
+	return input, nil
+}
+
+// sum is the authentication tag of m.
+func (c codec) sum(secret []byte, m mac0) ([]byte, error) {
+	input, err := c.covered(m)
+	if err != nil {
+		return nil, err
+	}
+	return hmacSHA256(secret, input), nil
+}
+
+func hmacSHA256(secret, input []byte) []byte {
 	h := hmac.New(sha256.New, secret)
 	h.Write(input)
-	return h.Sum(nil), nil
+	return h.Sum(nil)
 }
+
+// authentic reports, in constant time, whether tag is the whole tag of input.
+func authentic(secret, input, tag []byte) bool { return hmac.Equal(hmacSHA256(secret, input), tag) }
 
 // spell is the one spelling of m that is accepted.
 func (c codec) spell(m mac0, tagged bool) ([]byte, error) {

@@ -1,7 +1,6 @@
 package cat
 
 import (
-	"crypto/hmac"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -87,11 +86,11 @@ func (v *Verifier) Verify(raw string) (Claims, error) {
 	if !ok {
 		return Claims{}, fmt.Errorf("unknown key: %w", ErrMAC)
 	}
-	sum, err := v.codec.sum(secret, m)
+	input, err := v.codec.covered(m)
 	if err != nil {
 		return Claims{}, err
 	}
-	if !hmac.Equal(sum, m.Tag) {
+	if !authentic(secret, input, m.Tag) {
 		return Claims{}, ErrMAC
 	}
 	c, err := v.codec.claims(m.Payload)
