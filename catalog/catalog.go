@@ -1,5 +1,5 @@
 // Package catalog records which CID is which segment, of which station, and
-// which credentials were issued and revoked.
+// which credentials and shares were issued and revoked.
 //
 // It runs on SQLite. What it asks of the database is plain enough for
 // PostgreSQL too; what is not stands in one file. Content is found by its
@@ -51,6 +51,7 @@ type Catalog struct {
 	now      func() time.Time
 	stations stationMap
 	revoked  revocations
+	shares   *shareMap
 	version  atomic.Uint64
 }
 
@@ -103,12 +104,15 @@ func damaged(cause error) error {
 }
 
 func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) (*Catalog, error) {
-	c := &Catalog{store: s, reads: reads, box: box{cipher: o.Cipher, mac: o.LookupMAC}, now: o.Now}
+	c := &Catalog{store: s, reads: reads, box: box{cipher: o.Cipher, mac: o.LookupMAC}, now: o.Now, shares: newShareMap()}
 	if err := c.loadStations(ctx); err != nil {
 		return nil, fmt.Errorf("load stations: %w", err)
 	}
 	if err := c.loadRevocations(ctx); err != nil {
 		return nil, fmt.Errorf("load revocations: %w", err)
+	}
+	if err := c.loadShares(ctx); err != nil {
+		return nil, fmt.Errorf("load shares: %w", err)
 	}
 	var err error
 	if c.owner, err = reads.DB.PrepareContext(ctx, ownerQuery); err != nil {

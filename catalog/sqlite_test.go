@@ -184,7 +184,7 @@ func TestWhatTheDatabaseIsSetTo(t *testing.T) {
 	f, _ := onFile(t)
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "secure_delete": "1",
-		"application_id": "1836413806", "user_version": "2", "integrity_check": "ok",
+		"application_id": "1836413806", "user_version": "3", "integrity_check": "ok",
 	} {
 		got, err := f.Query(t.Context(), "PRAGMA "+pragma)
 		noErr(t, err)

@@ -108,6 +108,15 @@ func (m *stationMap) put(s musen.Station) {
 	}
 }
 
+// setEpoch begins an epoch of a station that is there.
+func (m *stationMap) setEpoch(id string, epoch uint64) {
+	if s, ok := m.byID.Load(id); ok {
+		changed := s.(musen.Station)
+		changed.Epoch = epoch
+		m.put(changed)
+	}
+}
+
 func (m *stationMap) remove(id string) {
 	if old, had := m.byID.LoadAndDelete(id); had {
 		m.byName.Delete(old.(musen.Station).Name)

@@ -112,7 +112,7 @@ func TestStationsFromBeforeReplication(t *testing.T) {
 	f.open()
 	jazz, blues := f.station("jazz"), f.station("blues")
 	noErr(t, f.Close())
-	statements := []string{"DELETE FROM goose_db_version WHERE version_id = 2", "PRAGMA user_version = 1"}
+	statements := []string{"DELETE FROM goose_db_version WHERE version_id >= 2", "PRAGMA user_version = 1", "DROP TABLE shares"}
 	for _, column := range []string{"label", "min_replicas", "max_replicas", "spread", "community"} {
 		statements = append(statements, fmt.Sprintf("ALTER TABLE stations DROP COLUMN %s", column))
 	}

@@ -22,6 +22,13 @@ type Revocations interface {
 	Epoch(station string) (uint64, bool)
 }
 
+// Shares answers from memory, as Revocations does.
+type Shares interface {
+	// Generation counts the passwords that a share has had; false if there is no
+	// such share, or it was revoked.
+	Generation(share string) (generation uint64, live bool)
+}
+
 // A PublicKey checks the signatures of tokens that name its ID as their kid.
 type PublicKey struct {
 	ID  string
