@@ -28,7 +28,7 @@ func principalEntity(c *credential) cedar.Entity {
 	}
 	uid := cedar.NewEntityUID(typeUser, cedar.String(c.subject))
 	switch {
-	case c.kind == kindLink:
+	case c.kind == kindLink || c.kind == kindSession:
 		uid = cedar.NewEntityUID(typeGuest, cedar.String(c.id))
 		attributes["epoch"] = long(c.epoch)
 	case c.kind == kindToken && strings.HasPrefix(c.subject, "service:"):

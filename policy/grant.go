@@ -26,7 +26,9 @@ type credential struct {
 	stations   []string
 	everywhere bool
 	actions    actionSet
-	epoch      uint64
+	epoch      uint64     // links and sessions only
+	parent     string     // id of what a link was minted with
+	generation uint64     // of the share whose subject this is
 	link       cat.Claims // links only
 }
 
@@ -36,7 +38,7 @@ const credentialSize = 512
 
 // weight is about how much memory c takes, in bytes.
 func (c *credential) weight() uint32 {
-	n := credentialSize + len(c.id) + len(c.subject) + len(c.link.Issuer) + len(c.link.ID)
+	n := credentialSize + len(c.id) + len(c.subject) + len(c.parent) + len(c.link.Issuer) + len(c.link.ID)
 	for _, list := range [][]string{c.stations, c.link.Methods, c.link.Audience} {
 		for _, s := range list {
 			n += 16 + len(s)
@@ -50,9 +52,10 @@ func (c *credential) weight() uint32 {
 
 // The kinds of a Grant.
 const (
-	kindToken = "token"
-	kindLink  = "link"
-	kindLocal = "local"
+	kindToken   = "token"
+	kindLink    = "link"
+	kindSession = "session"
+	kindLocal   = "local"
 )
 
 // LocalOperator is the grant of whoever can open the node's own admin socket:
@@ -72,7 +75,7 @@ func (g Grant) ID() string { return g.get().id }
 // Subject is whom the credential was issued to; it may be empty for a link.
 func (g Grant) Subject() string { return g.get().subject }
 
-// Kind is "token", "link" or "local", and empty for the zero Grant.
+// Kind is "token", "link", "session" or "local", and empty for the zero Grant.
 func (g Grant) Kind() string { return g.get().kind }
 
 // Issued is when the credential was made; zero for LocalOperator.
@@ -81,8 +84,21 @@ func (g Grant) Issued() time.Time { return g.get().issued }
 // Expires is when the credential ends; zero for LocalOperator, which does not.
 func (g Grant) Expires() time.Time { return g.get().expires }
 
-// Epoch is the epoch of the station that a link was made in, and 0 for every
-// other grant.
+// Session is the id of the session that the grant is of, or was minted with;
+// empty for a grant that has to do with none.
+func (g Grant) Session() string {
+	c := g.get()
+	switch {
+	case c.kind == kindSession:
+		return c.id
+	case isShare(c.subject):
+		return c.parent
+	}
+	return ""
+}
+
+// Epoch is the epoch of the station that a link or a session was made in, and 0
+// for every other grant.
 func (g Grant) Epoch() uint64 { return g.get().epoch }
 
 // Has reports whether the credential names a.

@@ -24,7 +24,8 @@ type IssuerOptions struct {
 	KeyID      string
 	Key        ed25519.PrivateKey
 	LinkKeyID  string
-	LinkSecret []byte // at least 32 random bytes
+	LinkSecret []byte  // at least 32 random bytes
+	SessionKey LinkKey // of the cookies of shares, not that of links; zero: no sessions
 	Now        func() time.Time
 	Rand       io.Reader
 	MaxTTL     time.Duration // longest life of a token; 0: 366 days
@@ -34,9 +35,10 @@ type IssuerOptions struct {
 // An Issuer makes tokens and links. It is safe for concurrent use if its Rand
 // is.
 type Issuer struct {
-	o      IssuerOptions
-	signer jose.Signer
-	links  *cat.Signer
+	o        IssuerOptions
+	signer   jose.Signer
+	links    *cat.Signer
+	sessions *cat.Signer // nil: makes no sessions
 }
 
 // NewIssuer makes an Issuer. It refuses a key or a secret that NewVerifier
@@ -51,7 +53,11 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	if _, err := signingKeys([]PublicKey{{o.KeyID, o.Key.Public()}}); err != nil {
 		return nil, fmt.Errorf("make an issuer: %w", err)
 	}
-	if _, err := linkKeys([]LinkKey{{o.LinkKeyID, o.LinkSecret}}); err != nil {
+	var sessionKeys []LinkKey
+	if o.SessionKey.ID != "" {
+		sessionKeys = append(sessionKeys, o.SessionKey)
+	}
+	if _, _, err := macVerifiers([]LinkKey{{o.LinkKeyID, o.LinkSecret}}, sessionKeys); err != nil {
 		return nil, fmt.Errorf("make an issuer: %w", err)
 	}
 	o.MaxTTL = cmp.Or(o.MaxTTL, defaultMaxTTL)
@@ -65,7 +71,13 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an issuer: %w", err)
 	}
-	return &Issuer{o, signer, links}, nil
+	i := &Issuer{o: o, signer: signer, links: links}
+	if o.SessionKey.ID != "" {
+		if i.sessions, err = cat.NewSigner(o.SessionKey.ID, o.SessionKey.Secret); err != nil {
+			return nil, fmt.Errorf("make an issuer: %w", err)
+		}
+	}
+	return i, nil
 }
 
 // A RequestError says why an Issuer makes no credential of what it was asked
@@ -148,10 +160,17 @@ func (r TokenRequest) check(maxTTL time.Duration) error {
 // checkSubject refuses subjects that nobody may bear.
 func checkSubject(subject string) error {
 	switch {
-	case len(subject) > maxName:
-		return reject("subject: give at most %d bytes", maxName)
 	case subject == kindLocal:
 		return reject("subject %q: it stands for the operator of the node", subject)
+	case isShare(subject):
+		return reject("subject %.80q: it stands for whoever has a share", subject)
+	}
+	return checkName(subject)
+}
+
+func checkName(subject string) error {
+	if len(subject) > maxName {
+		return reject("subject: give at most %d bytes", maxName)
 	}
 	return nil
 }
@@ -222,6 +241,14 @@ func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) 
 	if r.TTL == 0 {
 		r.TTL = defaultLinkTTL
 	}
+	if err := checkSubject(r.Subject); err != nil {
+		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
+	}
+	return i.link(r, nil)
+}
+
+// link makes a link that ends with its parent, if it has one.
+func (i *Issuer) link(r LinkRequest, parent *cat.Parent) (raw string, expires time.Time, err error) {
 	if len(r.Methods) == 0 {
 		r.Methods = []string{"GET", "HEAD"}
 	}
@@ -237,7 +264,7 @@ func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) 
 		Issuer: i.o.Issuer, Subject: r.Subject, ID: id,
 		Issued: issued, Expires: issued.Add(r.TTL).Truncate(time.Second),
 		Paths: []cat.Match{{Value: r.Path}}, Methods: r.Methods,
-		Station: &cat.Station{ID: r.Station, Epoch: r.Epoch, Download: r.Download},
+		Station: &cat.Station{ID: r.Station, Epoch: r.Epoch, Download: r.Download}, Parent: parent,
 	}
 	if err := claims.CheckRequest(r.Methods[0], r.Path); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
@@ -258,5 +285,5 @@ func (r LinkRequest) check(maxTTL time.Duration) error {
 	case r.TTL < time.Second || r.TTL > maxTTL:
 		return reject("ttl %v: want 1s to %v", r.TTL, maxTTL)
 	}
-	return checkSubject(r.Subject)
+	return checkName(r.Subject)
 }

@@ -25,11 +25,21 @@ func (v *Verifier) parseLink(raw string) (*credential, error) {
 	// One link has one spelling: the CWT tag, which the MAC does not cover,
 	// must be there. A link is bound to a station, a path and methods.
 	if !claims.Tagged || claims.Station == nil || claims.Station.Epoch > math.MaxInt64 || len(claims.ID) == 0 || claims.Issued.IsZero() ||
-		len(claims.Paths) == 0 || len(claims.Methods) == 0 {
-		return nil, refuse(codeMalformed, "not a link: tag, station, cti, iat, catu or catm missing")
+		len(claims.Paths) == 0 || len(claims.Methods) == 0 || !parentFits(claims) {
+		return nil, refuse(codeMalformed, "not a link: tag, station, cti, iat, catu or catm missing, or the parent is not right")
 	}
 	c := linkCredential(claims)
 	return c, checkTTL(c, v.o.MaxLinkTTL)
+}
+
+// parentFits reports whether claims tell what they must of where a link comes
+// from: one for a share names the session that it was minted with.
+func parentFits(claims cat.Claims) bool {
+	p := claims.Parent
+	if isShare(claims.Subject) {
+		return p != nil && p.ID != ""
+	}
+	return p == nil || p.ID != "" && p.Generation == 0
 }
 
 func linkCredential(claims cat.Claims) *credential {
@@ -37,12 +47,16 @@ func linkCredential(claims cat.Claims) *credential {
 	if claims.Station.Download {
 		actions = append(actions, string(Download))
 	}
-	return &credential{
+	c := &credential{
 		kind: kindLink, id: hex.EncodeToString(claims.ID), subject: claims.Subject,
 		issued: claims.Issued, notBefore: claims.NotBefore, expires: claims.Expires,
 		stations: []string{claims.Station.ID}, actions: newActionSet(actions),
 		epoch: claims.Station.Epoch, link: claims,
 	}
+	if p := claims.Parent; p != nil {
+		c.parent, c.generation = p.ID, p.Generation
+	}
+	return c
 }
 
 // linkError gives an error of the codec its code.

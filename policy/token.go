@@ -141,7 +141,7 @@ func (v *Verifier) tokenClaims(m map[string]any) (*credential, error) {
 	c.id, ok[0] = name(m["jti"])
 	c.subject, ok[1] = name(m["sub"])
 	c.stations, c.everywhere, ok[2] = stations(m["stations"])
-	if ok != [3]bool{true, true, true} || c.subject == kindLocal {
+	if ok != [3]bool{true, true, true} || c.subject == kindLocal || isShare(c.subject) {
 		return nil, refuse(codeMalformed, "jti, sub or stations missing, reserved or of the wrong form")
 	}
 	scope, isText := m["scope"].(string)

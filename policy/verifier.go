@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"cmp"
 	"crypto"
 	"crypto/sha256"
@@ -47,7 +48,9 @@ type VerifierOptions struct {
 	Audience    string // the aud that tokens must have, and links that have one
 	Keys        []PublicKey
 	LinkKeys    []LinkKey
+	SessionKeys []LinkKey // of the cookies of shares; none of LinkKeys may be among them
 	Revocations Revocations
+	Shares      Shares // nil: no session is good
 	Now         func() time.Time
 	Leeway      time.Duration // tolerated between clocks; at most 5 minutes
 	MaxTTL      time.Duration // longest life of a token; 0: 366 days
@@ -69,13 +72,14 @@ const (
 // memory, and asks only the clock and Revocations again. It remembers nothing
 // of what it refused.
 type Verifier struct {
-	o     VerifierOptions
-	keys  map[string]signingKey
-	links *cat.Verifier
-	known *otter.Cache[credentialKey, *credential]
+	o        VerifierOptions
+	keys     map[string]signingKey
+	links    *cat.Verifier
+	sessions *cat.Verifier
+	known    *otter.Cache[credentialKey, *credential]
 }
 
-// credentialKey tells a link from a token of the same bytes.
+// credentialKey tells credentials of the same bytes and different kinds apart.
 type credentialKey struct {
 	kind  string
 	print [sha256.Size]byte
@@ -92,11 +96,7 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
-	secrets, err := linkKeys(o.LinkKeys)
-	if err != nil {
-		return nil, fmt.Errorf("make a verifier: %w", err)
-	}
-	links, err := cat.NewVerifier(secrets)
+	links, sessions, err := macVerifiers(o.LinkKeys, o.SessionKeys)
 	if err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
@@ -107,7 +107,31 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
-	return &Verifier{o, keys, links, known}, nil
+	return &Verifier{o, keys, links, sessions, known}, nil
+}
+
+// macVerifiers checks the secrets of links and of sessions, which must differ:
+// a cookie is never a link, and a link never a cookie.
+func macVerifiers(links, sessions []LinkKey) (ofLinks, ofSessions *cat.Verifier, err error) {
+	for _, l := range links {
+		for _, s := range sessions {
+			if l.ID == s.ID || bytes.Equal(l.Secret, s.Secret) {
+				return nil, nil, fmt.Errorf("session key %.80q is a link key", s.ID)
+			}
+		}
+	}
+	secrets, err := linkKeys(links)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ofLinks, err = cat.NewVerifier(secrets); err != nil {
+		return nil, nil, err
+	}
+	if secrets, err = linkKeys(sessions); err != nil {
+		return nil, nil, err
+	}
+	ofSessions, err = cat.NewVerifier(secrets)
+	return ofLinks, ofSessions, err
 }
 
 func (o VerifierOptions) check() error {
@@ -213,8 +237,14 @@ func (v *Verifier) revoked(c *credential) error {
 	if v.o.Revocations.Revoked(c.id, c.subject, c.issued) {
 		return refuse(codeRevoked, "revoked")
 	}
-	if c.kind != kindLink {
+	if c.kind != kindLink && c.kind != kindSession {
 		return nil
+	}
+	if c.parent != "" && v.o.Revocations.Revoked(c.parent, "", c.issued) {
+		return refuse(codeRevoked, "what the link was minted with is revoked")
+	}
+	if isShare(c.subject) && !v.shareLives(c) {
+		return refuse(codeRevoked, "the share is revoked, or has another password")
 	}
 	if epoch, ok := v.o.Revocations.Epoch(c.stations[0]); !ok || epoch != c.epoch {
 		return refuse(codeRevoked, "the station has another epoch")
@@ -223,7 +253,7 @@ func (v *Verifier) revoked(c *credential) error {
 }
 
 // Live returns a *CredentialError once g was revoked, does not cover station,
-// or is a link of an epoch of it that is over. It does not look at the expiry
+// or is a link or a session of an epoch of it that is over. It does not look at the expiry
 // of g, which never breaks a segment that plays. It is cheap.
 func (v *Verifier) Live(g Grant, station string) error {
 	c := g.get()

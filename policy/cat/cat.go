@@ -3,7 +3,7 @@
 // base64url without padding.
 //
 // It understands iss, sub, aud, exp, nbf, iat, cti, catv, catu on the path,
-// catm and one private claim. A token with any other claim, or a match that it
+// catm and two private claims. A token with any other claim, or a match that it
 // does not understand, is refused, because a restriction that is not
 // understood cannot be kept.
 //
@@ -46,6 +46,7 @@ type Claims struct {
 	Paths     []Match  // all of them must hold; empty: any path
 	Methods   []string // empty: any method
 	Station   *Station // nil: not told
+	Parent    *Parent  // nil: not told
 	// Tagged is whether the token has the outer CWT tag (61), which the MAC
 	// does not cover.
 	Tagged bool
@@ -94,4 +95,11 @@ func (c Claims) CheckRequest(method, path string) error {
 		}
 	}
 	return nil
+}
+
+// Parent is the private claim, under the number -65538, of a token that ends
+// with what it was made for.
+type Parent struct {
+	ID         string // of the credential that it was minted with; empty: of none
+	Generation uint64 // of what the subject is
 }

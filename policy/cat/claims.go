@@ -21,6 +21,7 @@ const (
 	claimCatu    = 312
 	claimCatm    = 313
 	claimStation = -65537
+	claimParent  = -65538
 )
 
 // Parts of a URL and kinds of match in catu that are understood.
@@ -42,6 +43,13 @@ type stationClaim struct {
 	ID       string
 	Epoch    uint64
 	Download bool
+}
+
+// parentClaim is how Parent is spelled.
+type parentClaim struct {
+	_          struct{} `cbor:",toarray"`
+	ID         string
+	Generation uint64
 }
 
 // payload spells c.
@@ -70,6 +78,9 @@ func (cd codec) payload(c Claims) ([]byte, error) {
 	}
 	if s := c.Station; s != nil {
 		m[claimStation] = stationClaim{ID: s.ID, Epoch: s.Epoch, Download: s.Download}
+	}
+	if p := c.Parent; p != nil {
+		m[claimParent] = parentClaim{ID: p.ID, Generation: p.Generation}
 	}
 	return cd.enc.Marshal(m)
 }
@@ -141,6 +152,8 @@ func (cd codec) claim(c *Claims, claim int64, value []byte) error {
 		return cd.texts(value, &c.Methods)
 	case claimStation:
 		return cd.station(value, &c.Station)
+	case claimParent:
+		return cd.parent(value, &c.Parent)
 	}
 	return fmt.Errorf("not understood: %w", ErrMalformed)
 }
@@ -230,6 +243,15 @@ func (cd codec) station(value []byte, into **Station) error {
 		return fmt.Errorf("no station: %w", ErrMalformed)
 	}
 	*into = &Station{ID: s.ID, Epoch: s.Epoch, Download: s.Download}
+	return nil
+}
+
+func (cd codec) parent(value []byte, into **Parent) error {
+	var p parentClaim
+	if err := cd.decode(value, majorArray, &p); err != nil {
+		return err
+	}
+	*into = &Parent{ID: p.ID, Generation: p.Generation}
 	return nil
 }
 
