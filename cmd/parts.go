@@ -136,7 +136,7 @@ type gate struct {
 }
 
 // newGate makes a node trust the tokens and links that its own keyring signs.
-func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocations, now func() time.Time, rand io.Reader) (g gate, err error) {
+func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocations, shares policy.Shares, now func() time.Time, rand io.Reader) (g gate, err error) {
 	if g.text, err = policyText(cfg.Policy); err != nil {
 		return g, err
 	}
@@ -146,8 +146,10 @@ func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocation
 	name := "musen:" + keys.Realm()
 	kid, key := keys.IssuerKey()
 	linkID, secret := keys.LinkKey()
+	var session policy.LinkKey
+	session.ID, session.Secret = keys.SessionKey()
 	g.issuer, err = policy.NewIssuer(policy.IssuerOptions{
-		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: linkID, LinkSecret: secret, Now: now, Rand: rand,
+		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: linkID, LinkSecret: secret, SessionKey: session, Now: now, Rand: rand,
 	})
 	if err != nil {
 		return g, err
@@ -156,7 +158,8 @@ func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocation
 		Issuer: name, Audience: name,
 		Keys:        []policy.PublicKey{{ID: kid, Key: key.Public()}},
 		LinkKeys:    []policy.LinkKey{{ID: linkID, Secret: secret}},
-		Revocations: revoked, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
+		SessionKeys: []policy.LinkKey{session},
+		Revocations: revoked, Shares: shares, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
 	return g, err
 }

@@ -132,7 +132,7 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
-	n.gate, err = newGate(n.cfg, n.keys, n.rows, time.Now, rand.Reader)
+	n.gate, err = newGate(n.cfg, n.keys, n.rows, n.rows, time.Now, rand.Reader)
 	return err
 }
 

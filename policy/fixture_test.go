@@ -32,9 +32,13 @@ type registry struct {
 	ids      map[string]bool
 	subjects map[string]time.Time
 	epochs   map[string]uint64
+	shares   map[string]uint64 // to the generation of their password
 }
 
-var _ policy.Revocations = (*registry)(nil)
+var (
+	_ policy.Revocations = (*registry)(nil)
+	_ policy.Shares      = (*registry)(nil)
+)
 
 func (r *registry) Revoked(id, subject string, issued time.Time) bool {
 	r.mu.Lock()
@@ -50,41 +54,52 @@ func (r *registry) Epoch(station string) (uint64, bool) {
 	return epoch, ok
 }
 
+func (r *registry) Generation(share string) (uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	generation, ok := r.shares[share]
+	return generation, ok
+}
+
 // world is an issuer and a verifier of one realm under one clock.
 type world struct {
-	now      time.Time
-	public   ed25519.PublicKey
-	private  ed25519.PrivateKey
-	secret   []byte
-	registry *registry
-	issuer   *policy.Issuer
-	options  policy.VerifierOptions
-	verifier *policy.Verifier
-	engine   *policy.Engine
+	now           time.Time
+	public        ed25519.PublicKey
+	private       ed25519.PrivateKey
+	secret        []byte
+	sessionSecret []byte
+	registry      *registry
+	issuer        *policy.Issuer
+	options       policy.VerifierOptions
+	verifier      *policy.Verifier
+	engine        *policy.Engine
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{now: time.Unix(1_800_000_000, 0), secret: make([]byte, 32)}
+	w := &world{now: time.Unix(1_800_000_000, 0), secret: make([]byte, 32), sessionSecret: make([]byte, 32)}
 	w.registry = &registry{
 		ids: map[string]bool{}, subjects: map[string]time.Time{},
-		epochs: map[string]uint64{jazz: 3, blues: 1},
+		epochs: map[string]uint64{jazz: 3, blues: 1}, shares: map[string]uint64{shareID: 2},
 	}
 	var err error
 	w.public, w.private, err = ed25519.GenerateKey(rand.Reader)
 	must(t, err)
 	rand.Read(w.secret)
+	rand.Read(w.sessionSecret)
 	clock := func() time.Time { return w.now }
 	w.issuer, err = policy.NewIssuer(policy.IssuerOptions{
 		Issuer: issuerName, Audience: audience, KeyID: tokenKid, Key: w.private,
-		LinkKeyID: linkKid, LinkSecret: w.secret, Now: clock, Rand: rand.Reader,
+		LinkKeyID: linkKid, LinkSecret: w.secret, Now: clock,
+		SessionKey: policy.LinkKey{ID: sessionKid, Secret: w.sessionSecret}, Rand: rand.Reader,
 	})
 	must(t, err)
 	w.options = policy.VerifierOptions{
 		Issuer: issuerName, Audience: audience,
 		Keys:        []policy.PublicKey{{ID: tokenKid, Key: w.public}},
 		LinkKeys:    []policy.LinkKey{{ID: linkKid, Secret: w.secret}},
-		Revocations: w.registry, Now: clock,
+		SessionKeys: []policy.LinkKey{{ID: sessionKid, Secret: w.sessionSecret}},
+		Revocations: w.registry, Shares: w.registry, Now: clock,
 	}
 	w.verifier, err = policy.NewVerifier(w.options)
 	must(t, err)

@@ -19,6 +19,7 @@ package keyring
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -223,6 +224,26 @@ func (k *Keyring) LinkKey() (kid string, secret []byte) {
 	mac := hmac.New(sha256.New, k.link)
 	mac.Write([]byte("musen link key id"))
 	return keyID(mac.Sum(nil)), k.link
+}
+
+// SessionKey is the secret of 32 bytes that authenticates the sessions of
+// shares, and its id. It is derived from that of links, and opens no link.
+func (k *Keyring) SessionKey() (kid string, secret []byte) {
+	secret = derive(k.link, "musen share session key")
+	return keyID(derive(secret, "musen share session key id")), secret
+}
+
+// Pepper is the secret of 32 bytes that passwords of shares are keyed with
+// before they are hashed: without the keyring no guess can be tried on a hash.
+func (k *Keyring) Pepper() []byte { return derive(k.lookup, "musen share password pepper") }
+
+// derive makes another secret of a secret.
+func derive(secret []byte, label string) []byte {
+	b, err := hkdf.Key(sha256.New, secret, nil, label, secretSize)
+	if err != nil {
+		panic(err) // unreachable: the length is far from the limit
+	}
+	return b
 }
 
 // keyID names a key by public bytes of it.

@@ -291,6 +291,14 @@ func TestSecretsAreStableAndDistinct(t *testing.T) {
 	if lid != lid2 || !bytes.Equal(link, link2) || len(link) != 32 || lid == kid {
 		t.Error("link key changed")
 	}
+	sid, session := k.SessionKey()
+	sid2, session2 := again.SessionKey()
+	if sid != sid2 || !bytes.Equal(session, session2) || len(session) != 32 || sid == lid || bytes.Equal(session, link) {
+		t.Error("session key changed, or is that of links")
+	}
+	if !bytes.Equal(k.Pepper(), again.Pepper()) || len(k.Pepper()) != 32 || bytes.Equal(k.Pepper(), other.Pepper()) {
+		t.Error("the pepper changed, or is that of another keyring")
+	}
 	if k.Realm() != again.Realm() || k.Realm() == other.Realm() || !musen.IsID(k.Realm()) {
 		t.Errorf("realms %q, %q, %q", k.Realm(), again.Realm(), other.Realm())
 	}
