@@ -2,14 +2,19 @@ package cmd
 
 import (
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/musenai/musen/gateway"
 )
 
 // serveMetrics opens the metrics listener if one is configured.
@@ -23,7 +28,10 @@ func (n *runningNode) serveMetrics() error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
-	n.metrics = &http.Server{Handler: onlyLocal(mux), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	n.metrics = &http.Server{
+		Handler: onlyLocal(mux), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0), // it names addresses
+	}
 	n.ready.Metrics = "http://" + l.Addr().String() + "/metrics"
 	n.serve(func() error {
 		if err := n.metrics.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -70,6 +78,26 @@ func (n *runningNode) registry() *prometheus.Registry {
 			}
 			return float64(st.Free)
 		}),
+		responses{n.public},
 	)
 	return r
+}
+
+// responses counts the answers of the public listener.
+type responses struct{ public *gateway.Server }
+
+// Describe implements prometheus.Collector.
+func (r responses) Describe(to chan<- *prometheus.Desc) { to <- r.desc() }
+
+// Collect implements prometheus.Collector.
+func (r responses) Collect(to chan<- prometheus.Metric) {
+	for _, c := range r.public.Counts() {
+		to <- prometheus.MustNewConstMetric(r.desc(), prometheus.CounterValue, float64(c.N), // panics only for a wrong number of labels
+			c.Route, strconv.Itoa(c.Status), c.Code, c.Limit)
+	}
+}
+
+func (r responses) desc() *prometheus.Desc {
+	return prometheus.NewDesc("musen_responses_total", "Answers of the public listener, by route, status, code of the refusal and limit that was exceeded.",
+		[]string{"route", "status", "code", "limit"}, nil)
 }

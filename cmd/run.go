@@ -165,7 +165,8 @@ func (n *runningNode) servePublic() (err error) {
 	n.public, err = gateway.New(gateway.Options{
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
 		Blocks: n.node.Offline(), Index: n.rows,
-		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies,
+		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader,
+		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits),
 		Limits: gateway.Limits{
 			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject,
 			URLBytes: int(p.MaxURL), HeaderBytes: int(p.MaxHeaderBytes), HeaderTimeout: p.ReadHeaderTimeout,
@@ -190,6 +191,14 @@ func (n *runningNode) servePublic() (err error) {
 	n.ready.Public = scheme + l.Addr().String()
 	n.serve(func() error { return n.public.Serve(l) })
 	return nil
+}
+
+// rates are the limits on requests as configured.
+func rates(l config.Limits) gateway.Rates {
+	return gateway.Rates{
+		Client: l.Client, Refused: l.Refused, Sealed: l.Sealed, Credential: l.Credential,
+		Subject: l.Subject, Share: l.Share, Station: l.Station, Burst: l.Burst,
+	}
 }
 
 func (n *runningNode) serveAdmin(home string) (err error) {

@@ -60,8 +60,23 @@ func (c Config) checkPublic(fault faultFunc) {
 			fault("public.base_url", "%w", err)
 		}
 	}
+	if h := p.ClientHeader; h != "" {
+		checkClientHeader(fault, h, len(p.TrustedProxies))
+	}
 	if p.MaxStreamsPerSubject > p.MaxStreams {
 		fault("public.max_streams_per_subject", "%d is more than public.max_streams, %d", p.MaxStreamsPerSubject, p.MaxStreams)
+	}
+}
+
+// checkClientHeader is about the header that tells who a proxy speaks for.
+func checkClientHeader(fault faultFunc, header string, proxies int) {
+	switch {
+	case proxies == 0:
+		fault("public.client_header", "it is believed of proxies alone: name them in public.trusted_proxies")
+	case !isWord(header) || strings.ContainsAny(header, "._"):
+		fault("public.client_header", "%.80q is not the name of a header, like \"X-Forwarded-For\"", header)
+	case strings.EqualFold(header, "Forwarded"):
+		fault("public.client_header", "the syntax of Forwarded is not read: have the proxies set X-Forwarded-For, or a header with nothing but the address")
 	}
 }
 
@@ -226,6 +241,15 @@ func (c Config) limits() []limit {
 		span("pin.audit_cycle", c.Pin.AuditCycle, time.Second, 30*day),
 		span("pin.audit_deadline", c.Pin.AuditDeadline, 100*time.Millisecond, 5*time.Minute),
 		size("pin.scrub_rate", c.Pin.ScrubRate, 4<<10, 1<<40),
+		count("limits.client", c.Limits.Client, 1, 1<<20),
+		count("limits.refused", c.Limits.Refused, 1, 1<<20),
+		count("limits.sealed", c.Limits.Sealed, 1, 1<<20),
+		count("limits.credential", c.Limits.Credential, 1, 1<<20),
+		count("limits.subject", c.Limits.Subject, 1, 1<<20),
+		count("limits.share", c.Limits.Share, 1, 1<<20),
+		count("limits.station", c.Limits.Station, 1, 1<<20),
+		span("limits.burst", c.Limits.Burst, time.Second, time.Hour),
+		span("limits.pseudonym_life", c.Limits.PseudonymLife, time.Minute, 7*day),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),
 		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
 	}

@@ -46,6 +46,8 @@ type Config struct {
 	Keyring Keyring `koanf:"keyring"`
 	// Who may do what, and for how long a credential lasts.
 	Policy Policy `koanf:"policy"`
+	// How much one client, credential or subject may ask for.
+	Limits Limits `koanf:"limits"`
 	// What the node writes to stderr.
 	Log Log `koanf:"log"`
 
@@ -63,8 +65,13 @@ type Public struct {
 	TLSKey string `koanf:"tls_key" file:"secret"`
 	// Networks of the reverse proxies that end TLS in front of the node, like
 	// "10.0.0.7" or "10.0.0.0/24". Only they may connect without TLS. Nothing
-	// that they forward of the listener is looked at.
+	// that they forward of the listener is looked at but client_header.
 	TrustedProxies []netip.Prefix `koanf:"trusted_proxies"`
+	// The header in which these proxies name the address of the client, like
+	// "X-Forwarded-For", of which the last address counts that is not a proxy's.
+	// From others it is ignored. Empty: the node cannot tell clients behind a
+	// proxy apart, and no limit of a client holds for them.
+	ClientHeader string `koanf:"client_header"`
 	// What printed links begin with, like "https://radio.example". Empty: the
 	// address that the node listens on.
 	BaseURL string `koanf:"base_url"`
@@ -175,6 +182,33 @@ type Policy struct {
 	MaxTokenTTL time.Duration `koanf:"max_token_ttl"`
 }
 
+// Limits is the section [limits]. All but the last two are requests a second;
+// what is beyond them is answered with 429 and a time to wait. No player comes
+// near them.
+type Limits struct {
+	// Of one client: an IPv4 address, or the /64 of an IPv6 one.
+	Client int `koanf:"client"`
+	// Of one client that were refused, as with a credential that is not good.
+	// Beyond it only credentials are looked at that were seen to be good before.
+	Refused int `koanf:"refused"`
+	// Of one client for ciphertext, on /ipfs.
+	Sealed int `koanf:"sealed"`
+	// With one token, link or session.
+	Credential int `koanf:"credential"`
+	// With all credentials of one subject.
+	Subject int `koanf:"subject"`
+	// Of all who came in by one share.
+	Share int `koanf:"share"`
+	// For one station.
+	Station int `koanf:"station"`
+	// How long a client that was quiet may ask at once what it would have been
+	// given in that time.
+	Burst time.Duration `koanf:"burst"`
+	// How long clients are told apart by the same pseudonyms. Then the key that
+	// makes them is forgotten, and all are strangers. It is in memory alone.
+	PseudonymLife time.Duration `koanf:"pseudonym_life"`
+}
+
 // Log is the section [log].
 type Log struct {
 	// The least that is written: debug, info, warn or error.
@@ -225,6 +259,10 @@ func Default() Config {
 		},
 		Replica: Replica{Socket: "host.sock"},
 		Policy:  Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
-		Log:     Log{Level: "info", Format: "text"},
+		Limits: Limits{
+			Client: 200, Refused: 20, Sealed: 100, Credential: 50, Subject: 100, Share: 2000, Station: 5000,
+			Burst: 10 * time.Second, PseudonymLife: 24 * time.Hour,
+		},
+		Log: Log{Level: "info", Format: "text"},
 	}
 }

@@ -24,7 +24,7 @@ func BenchmarkListen(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRealm(b)
 			seg := r.add(musen.Segment{}, audioOf(int(c.size)))
-			s := r.serve(func(o *Options) { o.Log = discard() })
+			s := r.serve(func(o *Options) { o.Log, o.Rates = discard(), unlimited() })
 			conn, err := net.Dial("tcp", s.addr)
 			check(b, err)
 			defer conn.Close()
@@ -55,7 +55,7 @@ func BenchmarkRequest(b *testing.B) {
 	r := newRealm(b)
 	seg := r.add(musen.Segment{}, audioOf(1000))
 	o := r.options()
-	o.Log = discard()
+	o.Log, o.Rates = discard(), unlimited()
 	s, err := New(o)
 	check(b, err)
 	req := httptest.NewRequest("HEAD", "/listen/"+seg.CID.String(), nil)
@@ -73,6 +73,12 @@ func BenchmarkRequest(b *testing.B) {
 			}
 		})
 	}
+}
+
+// unlimited are rates that no benchmark reaches.
+func unlimited() Rates {
+	const n = 1 << 30
+	return Rates{Client: n, Refused: n, Sealed: n, Credential: n, Subject: n, Share: n, Station: n}
 }
 
 type blackHole struct {

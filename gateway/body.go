@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -157,11 +156,7 @@ func (p *playback) dropUnsent() {
 	if p.c.Request.ProtoMajor != 1 {
 		return
 	}
-	conn, _ := p.c.Request.Context().Value(connKey{}).(net.Conn)
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = t.NetConn()
-	}
-	if t, ok := conn.(*net.TCPConn); ok {
-		_ = t.SetLinger(0)
+	if drop, ok := p.c.Request.Context().Value(dropKey{}).(func()); ok {
+		drop()
 	}
 }

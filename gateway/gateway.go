@@ -8,12 +8,15 @@
 //
 // It opens no segment itself and holds no key: an Opener gives it a Stream
 // against a grant, and what the Stream writes is what the client gets. It does
-// not know the admin API, how segments are stored, or who the clients are: no
-// address, token or query of a request is kept or logged, and no forwarded
-// header changes anything.
+// not know the admin API, how segments are stored, or who the clients are: what
+// is the first to see a request puts a pseudonym in the place of the address,
+// and no address, token or query of a request is kept or logged. Of what is
+// forwarded only the one header counts that is configured, and that from
+// declared proxies alone.
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -67,6 +70,8 @@ func (o edgeOpener) Open(ctx context.Context, g policy.Grant, a policy.Action, c
 type Verifier interface {
 	Token(raw string) (policy.Grant, error)
 	Link(raw, method, path string) (policy.Grant, error)
+	// Known reports whether raw was verified before. It checks no signature.
+	Known(raw string) bool
 	// Live reports, while a response goes on, that g was not revoked since.
 	Live(g policy.Grant, station string) error
 }
@@ -94,8 +99,11 @@ type Options struct {
 
 	CertFile, KeyFile string         // PEM; both or neither
 	Proxies           []netip.Prefix // reverse proxies that may connect from off loopback without TLS
+	ClientHeader      string         // in which they name the client's address; "": nowhere
+	PseudonymLife     time.Duration  // of a key for pseudonyms of clients; 24 h
 
 	Limits Limits
+	Rates  Rates
 	Log    *slog.Logger
 	Now    func() time.Time
 	Rand   io.Reader
@@ -153,6 +161,9 @@ type Server struct {
 	ipfs     *front.Trustless // nil: no /ipfs
 	conns    *front.Connections
 	answers  *front.Answers
+	clients  clients
+	rates    *rates
+	tally    tally
 	draining atomic.Bool
 }
 
@@ -165,6 +176,11 @@ func New(o Options) (*Server, error) {
 	o.Limits = o.Limits.withDefaults()
 	l := o.Limits
 	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed)}
+	s.clients = clients{
+		proxies: o.Proxies, header: http.CanonicalHeaderKey(o.ClientHeader),
+		life: cmp.Or(o.PseudonymLife, 24*time.Hour), now: o.Now, rand: o.Rand,
+	}
+	s.rates = newRates(o.Rates.withDefaults(), o.Now)
 	s.conns, s.answers = front.NewConnections(l.Connections, s.crowd), front.NewAnswers()
 	if o.CertFile != "" || o.KeyFile != "" {
 		cert, err := front.LoadCertificate(o.CertFile, o.KeyFile, o.Now)
@@ -204,7 +220,7 @@ func newEngine() *gin.Engine {
 
 func (s *Server) routes() *gin.Engine {
 	e := newEngine()
-	e.Use(s.observe, s.refuseOversize)
+	e.Use(s.observe, s.admit, s.refuseOversize)
 	e.NoRoute(func(c *gin.Context) { s.refuse(c, musen.ErrNotFound) })
 	e.NoMethod(s.noMethod)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {

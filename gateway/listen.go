@@ -34,6 +34,10 @@ func (s *Server) listen(c *gin.Context) {
 		return
 	}
 	c.Set(cidKey, spelled)
+	if err := s.pace(grant); err != nil {
+		s.refuse(c, err)
+		return
+	}
 	subject := subjectOf(grant)
 	if err := s.streams.take(subject); err != nil {
 		s.refuse(c, err)
@@ -42,6 +46,9 @@ func (s *Server) listen(c *gin.Context) {
 	defer s.streams.release(subject)
 	download := query.Get("download") == "1"
 	st, err := s.open(c.Request.Context(), grant, id, download)
+	if err == nil {
+		err = take(s.rates.station, "station", st.Segment().Station)
+	}
 	if err != nil {
 		s.refuse(c, err)
 		return
@@ -51,8 +58,12 @@ func (s *Server) listen(c *gin.Context) {
 }
 
 // subjectOf is whom the limit on streams at a time counts: the subject, or the
-// credential itself when it names none.
+// credential itself when it names none. The subject of a share's sessions is
+// the share: there it is the session.
 func subjectOf(g policy.Grant) string {
+	if v := g.Session(); v != "" {
+		return "session " + v
+	}
 	if v := g.Subject(); v != "" {
 		return "subject " + v
 	}

@@ -14,8 +14,12 @@ import (
 	"github.com/musenai/musen/gateway/problem"
 )
 
-// cidKey is where a handler leaves the canonical CID for the access log.
-const cidKey = "cid"
+// Where a handler leaves what is to be logged or counted.
+const (
+	cidKey   = "cid"   // the canonical CID
+	codeKey  = "code"  // of the problem that it answered with
+	limitKey = "limit" // that the request went beyond
+)
 
 // observe gives a request its id, answers for handlers that panic, and logs
 // one line. It logs no path, query, address, credential or user agent: the
@@ -49,6 +53,7 @@ func (s *Server) finish(c *gin.Context, id string, start time.Time) {
 			v = nil
 		}
 	}
+	s.tally.add(answered{c.FullPath(), c.Writer.Status(), c.GetString(codeKey), c.GetString(limitKey)})
 	s.access(c, id, start, v != nil)
 	if v != nil {
 		panic(http.ErrAbortHandler)
@@ -57,8 +62,8 @@ func (s *Server) finish(c *gin.Context, id string, start time.Time) {
 
 func (s *Server) access(c *gin.Context, id string, start time.Time, cut bool) {
 	ctx := c.Request.Context()
-	if !s.o.Log.Enabled(ctx, slog.LevelInfo) {
-		return
+	if !s.o.Log.Enabled(ctx, slog.LevelInfo) || c.GetString(limitKey) != "" {
+		return // a flood is counted, and does not fill the log
 	}
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs,
@@ -114,10 +119,16 @@ func (s *Server) refuseOversize(c *gin.Context) {
 	c.Abort()
 }
 
-// refuse answers with the problem that err is, and logs what went wrong when
-// it is the node's fault and not that of a client who went away.
+// refuse answers with the problem that err is, counts it, and logs what went
+// wrong when it is the node's fault and not that of a client who went away.
 func (s *Server) refuse(c *gin.Context, err error) {
+	if fast, ok := errors.AsType[*tooFast](err); ok {
+		c.Header("Retry-After", fast.retryAfter())
+		c.Set(limitKey, fast.limit)
+	}
 	p := problem.Write(c.Writer, c.Request, err)
+	c.Set(codeKey, string(p.Code))
+	s.countRefusal(clientOf(c.Request.Context()), p.Status)
 	gone := c.Request.Context().Err() != nil
 	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && !gone {
 		s.o.Log.Error("request failed", "request", p.RequestID, "error", withoutAddresses(err))

@@ -17,8 +17,10 @@ import (
 	"github.com/musenai/musen/internal/front"
 )
 
-// connKey is the key of the connection in the context of its requests.
-type connKey struct{}
+// dropKey is the key, in the context of a request, of what makes a cut of its
+// connection drop what the system still holds for the client. Nothing else of
+// the connection is there: it knows the address.
+type dropKey struct{}
 
 func requestID(c *gin.Context) string { return problem.RequestID(c.Request.Context()) }
 
@@ -27,7 +29,7 @@ func requestID(c *gin.Context) string { return problem.RequestID(c.Request.Conte
 func (s *Server) newHTTP() *http.Server {
 	l := s.o.Limits
 	srv := &http.Server{
-		Handler:                      s.engine,
+		Handler:                      s.anonymous(s.engine),
 		ReadHeaderTimeout:            l.HeaderTimeout,
 		IdleTimeout:                  l.IdleTimeout,
 		WriteTimeout:                 l.WriteTimeout, // until the first chunk moves it
@@ -36,7 +38,7 @@ func (s *Server) newHTTP() *http.Server {
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: front.MaxStreams},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c)
+			return context.WithValue(ctx, dropKey{}, dropper(c))
 		},
 		ConnState: s.conns.Follow,
 	}
@@ -44,6 +46,18 @@ func (s *Server) newHTTP() *http.Server {
 		srv.TLSConfig = s.cert.Config()
 	}
 	return srv
+}
+
+// dropper makes a function that has the next cut of c drop what was not sent.
+func dropper(c net.Conn) func() {
+	return func() {
+		if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+			c = t.NetConn()
+		}
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+		}
+	}
 }
 
 // Serve answers on l until Shutdown, with TLS if there is a certificate, and
@@ -153,12 +167,7 @@ func (s *Server) crowd(a netip.Addr) bool { return isProxy(a, s.o.Proxies) }
 // isProxy reports whether a reverse proxy may be at an address: on this
 // machine, or where one is declared.
 func isProxy(a netip.Addr, proxies []netip.Prefix) bool {
-	for _, p := range proxies {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return a.IsLoopback()
+	return a.IsLoopback() || isDeclared(a, proxies)
 }
 
 // serverLog passes on what net/http says about the listener itself. Everything

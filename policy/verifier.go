@@ -188,6 +188,21 @@ func (v *Verifier) Link(raw, method, path string) (Grant, error) {
 	return g, nil
 }
 
+// Known reports whether raw was verified before, as a credential of any kind,
+// and is remembered. It checks nothing of it.
+func (v *Verifier) Known(raw string) bool {
+	if len(raw) > maxToken {
+		return false
+	}
+	print := fingerprint(raw)
+	for _, kind := range [...]string{kindToken, kindLink, kindSession} {
+		if _, ok := v.known.GetIfPresent(credentialKey{kind, print}); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // remember parses raw unless the same bytes were parsed before.
 func (v *Verifier) remember(kind, raw string, parse func(string) (*credential, error)) (*credential, error) {
 	key := credentialKey{kind, fingerprint(raw)}
