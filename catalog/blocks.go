@@ -26,9 +26,9 @@ func (c *Catalog) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, e
 
 // ownerQuery is prepared once: it is asked for every block that a peer wants.
 // Live is the least state: what is pending has no multihash and no blocks.
-const ownerQuery = `SELECT id, station, state, multihash, codec, sealed_size FROM segments WHERE multihash = ?
+const ownerQuery = `SELECT id, station, state, multihash, codec, sealed_size FROM segments WHERE multihash = $1
 	UNION ALL SELECT s.id, s.station, s.state, s.multihash, s.codec, s.sealed_size
-		FROM blocks AS b JOIN segments AS s ON s.id = b.segment WHERE b.multihash = ?
+		FROM blocks AS b JOIN segments AS s ON s.id = b.segment WHERE b.multihash = $1
 	ORDER BY state LIMIT 1`
 
 // SegmentOfBlock finds the segment that a block belongs to: as its root, a
@@ -38,7 +38,7 @@ const ownerQuery = `SELECT id, station, state, multihash, codec, sealed_size FRO
 // blocks of nobody get.
 func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (musen.Segment, error) {
 	var r segmentRow
-	err := c.owner.QueryRowContext(ctx, []byte(mh), []byte(mh)).
+	err := c.owner.QueryRowContext(ctx, []byte(mh)).
 		Scan(&r.ID, &r.Station, &r.State, &r.Multihash, &r.Codec, &r.SealedSize)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = musen.ErrNotFound

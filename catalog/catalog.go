@@ -1,14 +1,15 @@
 // Package catalog records which CID is which segment, of which station, and
 // which credentials and shares were issued and revoked.
 //
-// It runs on SQLite. What it asks of the database is plain enough for
-// PostgreSQL too; what is not stands in one file. Content is found by its
-// multihash, never by the spelling of a CID. Columns that say who or what are
+// It runs on SQLite, in one process, or on PostgreSQL, in a fleet of processes
+// that hear of each other's changes. What it asks of the database is plain
+// enough for both; what is not stands in files of their own. Content is found
+// by its multihash, never by the spelling of a CID. Columns that say who or what are
 // sealed, and looked up by a keyed hash.
 //
 // It does not know audio, blocks, HTTP, or how a key is unwrapped: wrapped keys
 // are bytes that it keeps and, when told to, destroys. It takes for granted
-// that no other process writes to its database.
+// that no other process writes to its SQLite file.
 package catalog
 
 import (
@@ -32,11 +33,14 @@ type Cipher interface {
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// Options are what a Catalog needs besides its database. All are required.
+// Options are what a Catalog needs besides its database.
 type Options struct {
 	Cipher    Cipher
 	LookupMAC func(data []byte) []byte // keyed hash that finds sealed columns again
 	Now       func() time.Time
+	// Member is this process in the fleet that shares the database; nil: none.
+	// SQLite has no fleet.
+	Member *Member
 }
 
 // A Catalog is safe for concurrent use. A write is durable when its call
@@ -53,6 +57,8 @@ type Catalog struct {
 	revoked  revocations
 	shares   *shareMap
 	version  atomic.Uint64
+	mirrors  mirrors
+	fleet    *fleet // nil: no other process
 }
 
 var (
@@ -63,6 +69,14 @@ var (
 
 // store is what one kind of database does in its own way.
 type store interface {
+	// begin comes first in every transaction that writes: until it ends, no
+	// other process writes.
+	begin(ctx context.Context, tx bun.Tx) error
+	// announce has other processes told, if tx commits, that rows of these kinds
+	// changed. It returns the number of the change; 0: there are no others.
+	announce(ctx context.Context, tx bun.Tx, kinds []kind) (int64, error)
+	// snapshot has f read one state of the database.
+	snapshot(ctx context.Context, f func(db bun.IDB) error) error
 	// wipe makes what committed writes overwrote vanish from every file.
 	wipe(ctx context.Context) error
 	// explain wraps the musen error that a driver's error amounts to.
@@ -105,26 +119,22 @@ func damaged(cause error) error {
 
 func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) (*Catalog, error) {
 	c := &Catalog{store: s, reads: reads, box: box{cipher: o.Cipher, mac: o.LookupMAC}, now: o.Now, shares: newShareMap()}
-	if err := c.loadStations(ctx); err != nil {
-		return nil, fmt.Errorf("load stations: %w", err)
+	c.mirrors.applied = map[kind]int64{}
+	err := c.refresh(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if err := c.loadRevocations(ctx); err != nil {
-		return nil, fmt.Errorf("load revocations: %w", err)
-	}
-	if err := c.loadShares(ctx); err != nil {
-		return nil, fmt.Errorf("load shares: %w", err)
-	}
-	var err error
 	if c.owner, err = reads.DB.PrepareContext(ctx, ownerQuery); err != nil {
 		return nil, fmt.Errorf("prepare look-ups: %w", err)
 	}
-	c.writer = startWriter(writes, s)
+	c.writer = startWriter(writes, s, &c.mirrors)
 	return c, nil
 }
 
 // Close answers the writes that wait, and closes the database. Calls made
 // afterwards fail.
 func (c *Catalog) Close() error {
+	c.leave()
 	c.writer.close()
 	if err := errors.Join(c.owner.Close(), c.store.close()); err != nil {
 		return fmt.Errorf("close catalogue: %w", err)

@@ -42,7 +42,7 @@ func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
 		err = fmt.Errorf("a segment needs an id and a wrapped key: %w", musen.ErrInvalid)
 	} else {
 		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
-			_, err := c.Station(ctx, s.Station)
+			err := hasStation(ctx, tx, s.Station)
 			if err == nil {
 				_, err = tx.NewInsert().Model(r).Exec(ctx)
 			}
@@ -82,6 +82,7 @@ func (c *Catalog) Replace(ctx context.Context, old string, s musen.Segment, fing
 				}
 				return commit(ctx, tx)
 			},
+			kind: ofSegments,
 			done: func() { c.version.Add(1) },
 		})
 	}
@@ -91,7 +92,7 @@ func (c *Catalog) Replace(ctx context.Context, old string, s musen.Segment, fing
 // commit makes an intent the segment that r and blocks are the rows of.
 func (c *Catalog) commit(r *segmentRow, blocks []blockRow) func(context.Context, bun.Tx) error {
 	return func(ctx context.Context, tx bun.Tx) error {
-		if _, err := c.Station(ctx, r.Station); err != nil {
+		if err := hasStation(ctx, tx, r.Station); err != nil {
 			return err
 		}
 		res, err := tx.NewUpdate().Model(r).WherePK().
@@ -274,6 +275,7 @@ func (c *Catalog) Remove(ctx context.Context, segment string) error {
 	err := c.writer.write(ctx, change{
 		wipes: true,
 		apply: func(ctx context.Context, tx bun.Tx) error { return bury(ctx, tx, c.box, segment) },
+		kind:  ofSegments,
 		done:  func() { c.version.Add(1) },
 	})
 	return c.failed(err, "remove segment %q", segment)

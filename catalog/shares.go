@@ -131,10 +131,11 @@ func (m *shareMap) forget(macs [][]byte) {
 	}
 }
 
-// loadShares makes memory what the table is.
-func (c *Catalog) loadShares(ctx context.Context) error {
+// loadShares makes memory what the table is, but for a revocation that could
+// not be written.
+func (c *Catalog) loadShares(ctx context.Context, db bun.IDB, _ int64) error {
 	var rows []shareRow
-	if err := c.reads.NewSelect().Model(&rows).Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&rows).Scan(ctx); err != nil {
 		return c.store.explain(err)
 	}
 	fresh := newShareMap()
@@ -147,6 +148,12 @@ func (c *Catalog) loadShares(ctx context.Context) error {
 	}
 	c.shares.mu.Lock()
 	defer c.shares.mu.Unlock()
+	for id, s := range fresh.byID {
+		if s.Revoked.IsZero() {
+			s.Revoked = c.shares.byID[id].Revoked
+			fresh.byID[id] = s
+		}
+	}
 	c.shares.byID, c.shares.bySecret = fresh.byID, fresh.bySecret
 	return nil
 }
@@ -172,6 +179,7 @@ func (c *Catalog) PutShare(ctx context.Context, s musen.Share, secret string) er
 				}
 				return err
 			},
+			kind: ofShares,
 			done: func() {
 				c.shares.forget(old)
 				c.putShare(r)
@@ -251,7 +259,8 @@ func (c *Catalog) Generation(share string) (uint64, bool) {
 
 // UseShare counts one more session of a share. It returns musen.ErrGone, and
 // counts nothing, when the share has ended; of many calls at once no more
-// succeed than the share has uses.
+// succeed than the share has uses. Other processes are not told: nothing but
+// this count depends on it.
 func (c *Catalog) UseShare(ctx context.Context, id string) error {
 	r := shareRow{ID: id}
 	err := c.writer.write(ctx, change{
@@ -293,6 +302,7 @@ func (c *Catalog) RevokeShare(ctx context.Context, id string) error {
 				Where("id = ? AND revoked = ?", id, zeroTime).Exec(ctx)
 			return err
 		},
+		kind: ofShares,
 		done: revoke,
 	})
 	if err != nil {
@@ -317,6 +327,7 @@ func (c *Catalog) SetSharePassword(ctx context.Context, id, hash string) error {
 				}
 				return err
 			},
+			kind: ofShares,
 			done: func() { c.putShare(r) },
 		})
 	}

@@ -197,7 +197,7 @@ func (s *sqliteStore) migrate(ctx context.Context, m *goose.Provider) error {
 		}
 	}
 	if reached > newest {
-		return fmt.Errorf("a newer program wrote it (version %d, this program knows up to %d): use that program", reached, newest)
+		return newerProgram(reached, newest)
 	}
 	if _, err := m.Up(ctx); err != nil {
 		return fmt.Errorf("bring it to version %d: %w", newest, err)
@@ -207,6 +207,10 @@ func (s *sqliteStore) migrate(ctx context.Context, m *goose.Provider) error {
 	}
 	_, err := s.writes.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", newest))
 	return err
+}
+
+func newerProgram(reached, newest int64) error {
+	return fmt.Errorf("a newer program wrote it (version %d, this program knows up to %d): use that program", reached, newest)
 }
 
 // check reads the whole database and looks for damage.
@@ -239,6 +243,14 @@ func (s *sqliteStore) wipe(ctx context.Context) error {
 	}
 	return explainSQLite(err)
 }
+
+// begin does nothing: no other process writes.
+func (s *sqliteStore) begin(context.Context, bun.Tx) error { return nil }
+
+// announce does nothing: no other process hears.
+func (s *sqliteStore) announce(context.Context, bun.Tx, []kind) (int64, error) { return 0, nil }
+
+func (s *sqliteStore) snapshot(_ context.Context, f func(bun.IDB) error) error { return f(s.reads) }
 
 func (s *sqliteStore) explain(err error) error { return explainSQLite(err) }
 

@@ -104,7 +104,7 @@ func (m *stationMap) put(s musen.Station) {
 	old, had := m.byID.Swap(s.ID, s)
 	m.byName.Store(s.Name, s.ID)
 	if had && old.(musen.Station).Name != s.Name {
-		m.byName.Delete(old.(musen.Station).Name)
+		m.byName.CompareAndDelete(old.(musen.Station).Name, s.ID) // another may have it by now
 	}
 }
 
@@ -119,20 +119,36 @@ func (m *stationMap) setEpoch(id string, epoch uint64) {
 
 func (m *stationMap) remove(id string) {
 	if old, had := m.byID.LoadAndDelete(id); had {
-		m.byName.Delete(old.(musen.Station).Name)
+		m.byName.CompareAndDelete(old.(musen.Station).Name, id)
 	}
 }
 
-func (c *Catalog) loadStations(ctx context.Context) error {
+// keep forgets all stations but those.
+func (m *stationMap) keep(ids map[string]bool) {
+	m.byID.Range(func(id, _ any) bool {
+		if !ids[id.(string)] {
+			m.remove(id.(string))
+		}
+		return true
+	})
+}
+
+func (c *Catalog) loadStations(ctx context.Context, db bun.IDB, _ int64) error {
 	var rows []stationRow
-	if err := c.reads.NewSelect().Model(&rows).Where("name_mac IS NOT NULL").Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&rows).Where("name_mac IS NOT NULL").Scan(ctx); err != nil {
 		return c.store.explain(err)
 	}
-	for _, r := range rows {
-		s, err := c.openStation(r)
-		if err != nil {
+	all := make([]musen.Station, len(rows))
+	there := map[string]bool{}
+	for i, r := range rows {
+		var err error
+		if all[i], err = c.openStation(r); err != nil {
 			return err
 		}
+		there[r.ID] = true
+	}
+	c.stations.keep(there)
+	for _, s := range all {
 		c.stations.put(s)
 	}
 	return nil
@@ -149,6 +165,7 @@ func (c *Catalog) CreateStation(ctx context.Context, s musen.Station) error {
 				_, err := tx.NewInsert().Model(&r).Exec(ctx)
 				return err
 			},
+			kind: ofStations,
 			done: func() { c.stations.put(s) },
 		})
 	}
@@ -195,6 +212,7 @@ func (c *Catalog) UpdateStation(ctx context.Context, s musen.Station) error {
 				_, err = tx.NewUpdate().Model(&r).WherePK().Exec(ctx)
 				return err
 			},
+			kind: ofStations,
 			done: func() { c.stations.put(s) },
 		})
 	}
@@ -235,6 +253,7 @@ func (c *Catalog) RemoveStation(ctx context.Context, id string) error {
 				Where("id = ? AND name_mac IS NOT NULL", id).Exec(ctx)
 			return oneRow(res, err)
 		},
+		kind: ofStations,
 		done: func() { c.stations.remove(id) },
 	})
 	return c.failed(err, "remove station %q", id)

@@ -1,7 +1,7 @@
 package catalog_test
 
 import (
-	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -104,19 +104,31 @@ func testSegmentOfBlock(t *testing.T, f *fixture) {
 	}
 }
 
+// firstVersion makes a catalogue as the first program did, with the stations of
+// another.
+func firstVersion(t *testing.T, of string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "catalogue.db")
+	schema, err := os.ReadFile("migrations/00001_first.sql")
+	noErr(t, err)
+	execOn(t, path, "PRAGMA application_id = 1836413806; PRAGMA user_version = 1", string(schema),
+		"ATTACH '"+of+"' AS fresh",
+		"CREATE TABLE goose_db_version (id INTEGER PRIMARY KEY AUTOINCREMENT, version_id INTEGER NOT NULL, is_applied INTEGER NOT NULL, tstamp TIMESTAMP DEFAULT (datetime('now')))",
+		"INSERT INTO goose_db_version SELECT * FROM fresh.goose_db_version WHERE version_id <= 1",
+		"INSERT INTO stations SELECT id, name, name_mac, description, downloads, epoch, created FROM fresh.stations")
+	return path
+}
+
 // A catalogue of before stations had labels and replication opens: each gets a
 // label that it keeps, and one copy.
 func TestStationsFromBeforeReplication(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "catalogue.db")
-	f := newFixture(t, sqliteFile(path))
+	fresh := filepath.Join(t.TempDir(), "catalogue.db")
+	f := newFixture(t, sqliteFile(fresh))
 	f.open()
 	jazz, blues := f.station("jazz"), f.station("blues")
 	noErr(t, f.Close())
-	statements := []string{"DELETE FROM goose_db_version WHERE version_id >= 2", "PRAGMA user_version = 1", "DROP TABLE shares"}
-	for _, column := range []string{"label", "min_replicas", "max_replicas", "spread", "community"} {
-		statements = append(statements, fmt.Sprintf("ALTER TABLE stations DROP COLUMN %s", column))
-	}
-	execOn(t, path, statements...)
+	path := firstVersion(t, fresh)
+	f.openStore = sqliteFile(path)(t)
 	f.open()
 	old, err := f.Station(t.Context(), "jazz")
 	noErr(t, err)

@@ -32,6 +32,7 @@ type revokedTokenRow struct {
 
 	ID      string `bun:"id,pk"`
 	Expires int64  `bun:"expires"`
+	Change  int64  `bun:"change"`
 }
 
 type revokedSubjectRow struct {
@@ -40,6 +41,7 @@ type revokedSubjectRow struct {
 	SubjectMAC []byte `bun:"subject_mac,pk"`
 	Subject    []byte `bun:"subject"`
 	Revoked    int64  `bun:"revoked"`
+	Change     int64  `bun:"change"`
 }
 
 // maxName is the longest jti or subject that is kept, in bytes.
@@ -60,13 +62,14 @@ type revocations struct {
 	subjects sync.Map // subject to time.Time of the revocation
 }
 
-func (c *Catalog) loadRevocations(ctx context.Context) error {
+// loadRevocations adds to what memory holds: nothing is ever revoked no more.
+func (c *Catalog) loadRevocations(ctx context.Context, db bun.IDB, since int64) error {
 	var tokens []revokedTokenRow
 	var subjects []revokedSubjectRow
-	if err := c.reads.NewSelect().Model(&tokens).Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&tokens).Where("change > ?", since).Scan(ctx); err != nil {
 		return c.store.explain(err)
 	}
-	if err := c.reads.NewSelect().Model(&subjects).Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&subjects).Where("change > ?", since).Scan(ctx); err != nil {
 		return c.store.explain(err)
 	}
 	for _, r := range tokens {
@@ -78,9 +81,19 @@ func (c *Catalog) loadRevocations(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.revoked.subjects.Store(subject, instant(r.Revoked))
+		c.revoked.subject(subject, instant(r.Revoked))
 	}
 	return nil
+}
+
+// subject notes that a subject was revoked then. A later time stays.
+func (r *revocations) subject(subject string, at time.Time) {
+	for {
+		was, there := r.subjects.LoadOrStore(subject, at)
+		if !there || !was.(time.Time).Before(at) || r.subjects.CompareAndSwap(subject, was, at) {
+			return
+		}
+	}
 }
 
 // prune forgets revocations of what expired before that time by itself.
@@ -186,6 +199,7 @@ func (c *Catalog) RevokeToken(ctx context.Context, id string) error {
 				expires, err = c.revokeToken(ctx, tx, id)
 				return err
 			},
+			kind: ofRevocations,
 			done: func() {
 				c.revoked.tokens.LoadOrStore(id, instant(expires))
 				c.revoked.prune(c.now().Add(-keepRevoked))
@@ -216,6 +230,9 @@ func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expire
 		return 0, err
 	}
 	r := revokedTokenRow{ID: id, Expires: t.Expires}
+	if r.Change, err = nextChange(ctx, tx); err != nil {
+		return 0, err
+	}
 	if _, err = tx.NewInsert().Model(&r).On("CONFLICT (id) DO NOTHING").Exec(ctx); err != nil {
 		return 0, err
 	}
@@ -236,10 +253,11 @@ func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
 				at = c.now()
 				return c.revokeSubject(ctx, tx, subject, at)
 			},
-			done: func() { c.revoked.subjects.Store(subject, at) },
+			kind: ofRevocations,
+			done: func() { c.revoked.subject(subject, at) },
 		})
 		if err != nil {
-			c.revoked.subjects.Store(subject, c.now())
+			c.revoked.subject(subject, c.now())
 			err = unrecorded(err)
 		}
 	}
@@ -253,8 +271,11 @@ func (c *Catalog) revokeSubject(ctx context.Context, tx bun.Tx, subject string, 
 		return err
 	}
 	r := revokedSubjectRow{SubjectMAC: mac, Subject: sealed, Revoked: micros(at)}
+	if r.Change, err = nextChange(ctx, tx); err != nil {
+		return err
+	}
 	_, err = tx.NewInsert().Model(&r).On("CONFLICT (subject_mac) DO UPDATE").
-		Set("subject = EXCLUDED.subject, revoked = EXCLUDED.revoked").Exec(ctx)
+		Set("subject = EXCLUDED.subject, revoked = EXCLUDED.revoked, change = EXCLUDED.change").Exec(ctx)
 	if err == nil {
 		_, err = tx.NewUpdate().Model((*tokenRow)(nil)).Set("revoked = ?", micros(at)).
 			Where("subject_mac = ? AND revoked = ?", mac, zeroTime).Exec(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +19,9 @@ const maxBatch = 256
 // A change is one write. It is all there or not at all.
 type change struct {
 	apply func(ctx context.Context, tx bun.Tx) error
+	// kind is what memory, also that of other processes, holds of the rows that
+	// are changed. Empty: nothing.
+	kind kind
 	// done runs after the commit and before the answer, in commit order. It
 	// brings memory up to what is on disk. May be nil.
 	done func()
@@ -37,6 +41,7 @@ type request struct {
 type writer struct {
 	db      *bun.DB
 	store   store
+	mirrors *mirrors
 	queue   chan *request
 	stopped chan struct{}
 	broken  error // of the loop alone: no change is tried any more
@@ -45,8 +50,8 @@ type writer struct {
 	closed bool
 }
 
-func startWriter(db *bun.DB, s store) *writer {
-	w := &writer{db: db, store: s, queue: make(chan *request, maxBatch), stopped: make(chan struct{})}
+func startWriter(db *bun.DB, s store, m *mirrors) *writer {
+	w := &writer{db: db, store: s, mirrors: m, queue: make(chan *request, maxBatch), stopped: make(chan struct{})}
 	go w.loop()
 	return w
 }
@@ -133,14 +138,11 @@ func (w *writer) gather(first *request) []*request {
 	return batch
 }
 
-// serve commits a batch, then answers each of its requests.
+// serve commits a batch, wipes what it destroyed, then answers its requests.
 func (w *writer) serve(batch []*request) {
 	errs := w.transact(batch)
 	wipes := false
 	for i, r := range batch {
-		if errs[i] == nil && r.done != nil {
-			r.done()
-		}
 		wipes = wipes || (errs[i] == nil && r.wipes)
 	}
 	var wipeErr error
@@ -157,7 +159,8 @@ func (w *writer) serve(batch []*request) {
 }
 
 // transact runs each request behind a savepoint of one transaction, so that
-// one that fails leaves the others alone. The outcome of each is at its index.
+// one that fails leaves the others alone, and brings memory up to what was
+// committed. The outcome of each is at its index.
 func (w *writer) transact(batch []*request) []error {
 	errs := make([]error, len(batch))
 	if w.broken != nil {
@@ -168,6 +171,10 @@ func (w *writer) transact(batch []*request) []error {
 	if err != nil {
 		return failAll(errs, err)
 	}
+	if err := w.store.begin(ctx, tx); err != nil {
+		_ = tx.Rollback()
+		return failAll(errs, err)
+	}
 	for i, r := range batch {
 		var lost error
 		if errs[i], lost = attempt(ctx, tx, r.apply); lost != nil {
@@ -175,10 +182,36 @@ func (w *writer) transact(batch []*request) []error {
 			return w.fail(errs, lost)
 		}
 	}
+	kinds := kindsOf(batch, errs)
+	number := int64(0)
+	if len(kinds) > 0 {
+		if number, err = w.store.announce(ctx, tx, kinds); err != nil {
+			_ = tx.Rollback()
+			return w.fail(errs, err)
+		}
+	}
+	w.mirrors.mu.Lock()
+	defer w.mirrors.mu.Unlock()
 	if err := tx.Commit(); err != nil {
 		return w.fail(errs, err)
 	}
+	for i, r := range batch {
+		if errs[i] == nil && r.done != nil {
+			r.done()
+		}
+	}
+	w.mirrors.committed(number, kinds)
 	return errs
+}
+
+// kindsOf are the kinds of the changes without an error, each once.
+func kindsOf(batch []*request, errs []error) (kinds []kind) {
+	for i, r := range batch {
+		if errs[i] == nil && r.kind != "" && !slices.Contains(kinds, r.kind) {
+			kinds = append(kinds, r.kind)
+		}
+	}
+	return kinds
 }
 
 // attempt runs apply behind a savepoint. lost says that the whole transaction

@@ -51,11 +51,14 @@ type VerifierOptions struct {
 	SessionKeys []LinkKey // of the cookies of shares; none of LinkKeys may be among them
 	Revocations Revocations
 	Shares      Shares // nil: no session is good
-	Now         func() time.Time
-	Leeway      time.Duration // tolerated between clocks; at most 5 minutes
-	MaxTTL      time.Duration // longest life of a token; 0: 366 days
-	MaxLinkTTL  time.Duration // longest life of a link; 0: 7 days
-	CacheBytes  int           // memory for credentials verified before; 0: 16 MiB
+	// Current returns an error, which wraps ErrStale, while Revocations may be
+	// out of date; nil: it never is. It is asked at every use of a credential.
+	Current    func() error
+	Now        func() time.Time
+	Leeway     time.Duration // tolerated between clocks; at most 5 minutes
+	MaxTTL     time.Duration // longest life of a token; 0: 366 days
+	MaxLinkTTL time.Duration // longest life of a link; 0: 7 days
+	CacheBytes int           // memory for credentials verified before; 0: 16 MiB
 }
 
 // Defaults and limits of VerifierOptions.
@@ -65,6 +68,10 @@ const (
 	defaultCacheBytes = 16 << 20
 	maxLeeway         = 5 * time.Minute
 )
+
+// ErrStale says that it is not known what was revoked of late, so that no
+// credential may be relied on now.
+var ErrStale = errors.New("what was revoked is not known now")
 
 // A Verifier turns credentials into grants. It is safe for concurrent use.
 //
@@ -155,7 +162,7 @@ func (o *VerifierOptions) setDefaults() {
 }
 
 // Token verifies a bearer token: a JWT (RFC 9068) signed with EdDSA or ES256.
-// Every error is a *CredentialError.
+// Every error is a *CredentialError, or wraps ErrStale.
 func (v *Verifier) Token(raw string) (Grant, error) {
 	if len(raw) > maxToken {
 		return Grant{}, refuse(codeMalformed, "too long")
@@ -169,7 +176,8 @@ func (v *Verifier) Token(raw string) (Grant, error) {
 
 // Link verifies a link for a request of that method and path. The path is the
 // one that is routed by, before any decoding; see cat.Claims.CheckRequest for
-// the paths that no link holds for. Every error is a *CredentialError.
+// the paths that no link holds for. Every error is a *CredentialError, or wraps
+// ErrStale.
 func (v *Verifier) Link(raw, method, path string) (Grant, error) {
 	if len(raw) > 2*cat.MaxSize {
 		return Grant{}, refuse(codeMalformed, "too long")
@@ -249,6 +257,11 @@ func (v *Verifier) timely(c *credential) error {
 }
 
 func (v *Verifier) revoked(c *credential) error {
+	if v.o.Current != nil {
+		if err := v.o.Current(); err != nil {
+			return err
+		}
+	}
 	if v.o.Revocations.Revoked(c.id, c.subject, c.issued) {
 		return refuse(codeRevoked, "revoked")
 	}
@@ -268,7 +281,8 @@ func (v *Verifier) revoked(c *credential) error {
 }
 
 // Live returns a *CredentialError once g was revoked, does not cover station,
-// or is a link or a session of an epoch of it that is over. It does not look at the expiry
+// or is a link or a session of an epoch of it that is over, and ErrStale while
+// that is not known. It does not look at the expiry
 // of g, which never breaks a segment that plays. It is cheap.
 func (v *Verifier) Live(g Grant, station string) error {
 	c := g.get()

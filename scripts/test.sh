@@ -18,6 +18,7 @@ needs=(
   ip:iproute2
   mpv:mpv
   nft:nftables
+  pg_ctlcluster:postgresql
   strace:strace
 )
 test_timeout=40m

@@ -55,6 +55,8 @@ func lookUp(c Code) answer {
 		return answer{500, 0, "Something went wrong inside the node.", "Tell the operator the request id."}
 	case unavailable:
 		return answer{503, 5, "This cannot be had now.", wait}
+	case stale:
+		return answer{503, 1, "This gateway cannot ask now what was revoked, so it lets nobody in.", wait}
 	case Busy:
 		return answer{503, 5, "The node is serving as many as it can.", wait}
 	case noSpace:

@@ -43,6 +43,7 @@ const (
 	unavailable Code = "unavailable"
 	timeout     Code = "request_timeout"
 	internal    Code = "internal"
+	stale       Code = "revocations_unknown"
 )
 
 // Error returns the code.
@@ -65,6 +66,7 @@ func codeOf(err error) Code {
 		cause error
 		code  Code
 	}{
+		{policy.ErrStale, stale},
 		{musen.ErrTakenDown, takenDown},
 		{musen.ErrGone, gone},
 		{musen.ErrNoSpace, noSpace},

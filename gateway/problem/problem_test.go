@@ -65,6 +65,7 @@ func TestEveryErrorHasAStatusAndACode(t *testing.T) {
 		{TooMany, 429, "too_many_requests"},
 		{HeaderTooLarge, 431, "header_too_large"},
 		{musen.ErrTakenDown, 451, "taken_down"},
+		{errors.Join(policy.ErrStale, musen.ErrUnavailable), 503, "revocations_unknown"},
 		{errors.New("anything"), 500, "internal"},
 		{Code("no such code"), 500, "internal"},
 		{nil, 500, "internal"},

@@ -37,6 +37,7 @@ func roofs() map[string][]string {
 		"internal/swarm":    {"config", "node", "pin"},
 		"internal/wants":    {".", "catalog", "pin"},
 		"internal/testnet":  {everything},
+		"internal/testpg":   {},
 		"cmd":               {everything},
 		"bench":             {},
 	}
@@ -77,7 +78,7 @@ func outside() []technology {
 		{"github.com/go-jose/go-jose", []string{"policy"}},
 		{"github.com/knadh/koanf", []string{"config"}},
 		{"github.com/spf13", []string{"cmd"}},
-		{"os/exec", []string{"internal/testnet", "bench"}},
+		{"os/exec", []string{"internal/testnet", "internal/testpg", "bench"}},
 		{"unsafe", nil},
 		{"C", nil},
 	}

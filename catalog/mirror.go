@@ -1,0 +1,128 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/uptrace/bun"
+
+	"github.com/musenai/musen"
+)
+
+// A kind is a kind of rows that every process holds in memory, or notices
+// changes of. A change names its kind, so that other processes hear of it.
+type kind string
+
+const (
+	ofAny         kind = "any" // all kinds together: the number of the newest change
+	ofStations    kind = "stations"
+	ofRevocations kind = "revocations"
+	ofShares      kind = "shares"   // but for how often they were used
+	ofSegments    kind = "segments" // that were committed before
+)
+
+// A loader brings memory up to the rows that db shows. What was loaded before
+// was everything up to the change with the number since; -1: nothing was.
+type loader func(ctx context.Context, db bun.IDB, since int64) error
+
+// loaders are those of all kinds.
+func (c *Catalog) loaders() map[kind]loader {
+	return map[kind]loader{
+		ofStations:    c.loadStations,
+		ofRevocations: c.loadRevocations,
+		ofShares:      c.loadShares,
+		ofSegments: func(context.Context, bun.IDB, int64) error {
+			c.version.Add(1)
+			return nil
+		},
+	}
+}
+
+// mirrors is how far memory is. Who brings it up to what was committed holds
+// the lock from before the commit, or before the rows are read, until memory
+// shows it: so the newest state is never overwritten by an older one.
+type mirrors struct {
+	mu      sync.Mutex
+	applied map[kind]int64 // number of the newest change of each kind that memory shows
+	own     int64          // number of the newest change of this process
+}
+
+// progress are the numbers of the newest change of any kind: that memory shows
+// all up to, and that this process made.
+func (m *mirrors) progress() (applied, own int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.applied[ofAny], m.own
+}
+
+// committed notes a change of this process, which memory shows. If another
+// process made one that memory does not show yet, the next refresh loads both.
+func (m *mirrors) committed(number int64, kinds []kind) {
+	if number == 0 {
+		return
+	}
+	m.own = number
+	if m.applied[ofAny] != number-1 {
+		return
+	}
+	for _, k := range append(slices.Clone(kinds), ofAny) {
+		m.applied[k] = number
+	}
+}
+
+type changeRow struct {
+	bun.BaseModel `bun:"table:changes"`
+
+	Kind    string `bun:"kind,pk"`
+	Counter int64  `bun:"counter"`
+}
+
+// refresh loads the kinds that changed since they were loaded.
+func (c *Catalog) refresh(ctx context.Context) error {
+	m := &c.mirrors
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return c.store.snapshot(ctx, func(db bun.IDB) error {
+		var rows []changeRow
+		if err := db.NewSelect().Model(&rows).Scan(ctx); err != nil {
+			return c.store.explain(err)
+		}
+		counters := map[kind]int64{}
+		for _, r := range rows {
+			counters[kind(r.Kind)] = r.Counter
+		}
+		for k, load := range c.loaders() {
+			since, loaded := m.applied[k]
+			if !loaded {
+				since = -1
+			}
+			if since == counters[k] {
+				continue
+			}
+			if err := load(ctx, db, since); err != nil {
+				return fmt.Errorf("load %s: %w", k, err)
+			}
+			m.applied[k] = counters[k]
+		}
+		m.applied[ofAny] = counters[ofAny]
+		return nil
+	})
+}
+
+// nextChange is the number that the change under way will have.
+func nextChange(ctx context.Context, tx bun.Tx) (n int64, err error) {
+	err = tx.NewSelect().Model((*changeRow)(nil)).ColumnExpr("counter + 1").Where("kind = ?", ofAny).Scan(ctx, &n)
+	return n, err
+}
+
+// hasStation reads, in the transaction that depends on it, whether a station is
+// there: memory may not know yet that another process removed it.
+func hasStation(ctx context.Context, tx bun.Tx, id string) error {
+	there, err := tx.NewSelect().Model((*stationRow)(nil)).Where("id = ? AND name_mac IS NOT NULL", id).Exists(ctx)
+	if err == nil && !there {
+		err = musen.ErrNotFound
+	}
+	return err
+}
