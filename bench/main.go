@@ -1,8 +1,8 @@
 // Command bench measures musen beside Kubo's gateway, nginx with secure_link
 // and the script age | ipfs add, doing the same work in one interleaved run on
-// this machine's loopback; and, as bench swarm, copies on peers beside IPFS
-// Cluster. run.sh and swarm.sh build what they need; README.md says what is
-// measured and how.
+// this machine's loopback; as bench swarm, copies on peers beside IPFS Cluster;
+// and, as bench gate, refusals. run.sh, swarm.sh and gate.sh build what they
+// need; README.md says what is measured and how.
 //
 // It talks to the servers as any client does and imports nothing of musen.
 package main
@@ -48,11 +48,16 @@ func quickPlan() plan {
 
 func main() {
 	log.SetFlags(log.Ltime)
-	if len(os.Args) > 1 && os.Args[1] == "swarm" {
-		if err := swarmMain(os.Args[2:]); err != nil {
-			log.Fatal(err)
+	if len(os.Args) > 1 {
+		for name, command := range map[string]func([]string) error{"swarm": swarmMain, "gate": gateMain, "floor": floorMain} {
+			if os.Args[1] != name {
+				continue
+			}
+			if err := command(os.Args[2:]); err != nil {
+				log.Fatal(err)
+			}
+			return
 		}
-		return
 	}
 	quick := flag.Bool("quick", false, "try everything once, in small")
 	rounds := flag.Int("rounds", 0, "rounds (default: 5, quick: 1)")

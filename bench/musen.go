@@ -25,7 +25,7 @@ const (
 // A musenNode is a home of musen and the node that runs in it.
 type musenNode struct {
 	program, home string
-	flags         []string // of serve
+	flags, env    []string // of serve
 	proc          *process
 	ready         struct{ Public, Admin string }
 	local         *http.Client // over the unix socket
@@ -68,6 +68,7 @@ func (m *musenNode) start(ctx context.Context) (err error) {
 	// As many streams for one subject as wrk has connections; no log line for
 	// each request, as nginx and Kubo write none.
 	env := []string{"MUSEN_PUBLIC_MAX_STREAMS=1024", "MUSEN_PUBLIC_MAX_STREAMS_PER_SUBJECT=1024", "MUSEN_LOG_LEVEL=warn"}
+	env = append(env, m.env...)
 	if m.proc, err = start(ctx, filepath.Dir(m.home), "musen", env, argv...); err != nil {
 		return err
 	}

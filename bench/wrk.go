@@ -57,6 +57,8 @@ type target struct {
 	list    map[*shelf]string // files with the paths of a shelf's segments, in its order
 	header  string            // Authorization, if any
 	restart func(context.Context) error
+	path    string // the only one, of a target that refuses
+	refuses bool   // every request
 }
 
 // A work is what wrk asks for.
@@ -115,8 +117,8 @@ type wrkResult struct {
 	Broken                  int
 }
 
-// wrk sends wrk to a target and fills in the record. A refusal or a broken
-// answer is an error: half a measurement is none.
+// wrk sends wrk to a target and fills in the record. A refusal, where none is
+// due, or a broken answer is an error: half a measurement is none.
 func (b *bench) wrk(ctx context.Context, t *target, w work, seed int) (r record, err error) {
 	script, err := filepath.Abs("wrk.lua")
 	if err != nil {
@@ -126,7 +128,11 @@ func (b *bench) wrk(ctx context.Context, t *target, w work, seed int) (r record,
 	if t.header != "" {
 		args = append(args, "-H", "Authorization: "+t.header)
 	}
-	args = append(args, t.base(), "--", t.list[w.shelf], fmt.Sprint(w.chunk), fmt.Sprint(w.shelf.size), strconv.Itoa(seed))
+	size := int64(0)
+	if w.shelf != nil {
+		size = w.shelf.size
+	}
+	args = append(args, t.base(), "--", t.list[w.shelf], fmt.Sprint(w.chunk), fmt.Sprint(size), strconv.Itoa(seed))
 	cmd := exec.CommandContext(ctx, "wrk", args...)
 	cmd.Env = append(cleanEnv(), "OPENSSL_CONF="+b.opensslConf())
 	seen := observe(t.pids())
@@ -140,7 +146,10 @@ func (b *bench) wrk(ctx context.Context, t *target, w work, seed int) (r record,
 	if err := json.Unmarshal(bytes.TrimSpace(line), &got); err != nil {
 		return r, fmt.Errorf("wrk: %w: %s", err, out)
 	}
-	if got.BadStatus > 0 || got.Broken > 0 || got.Bytes == 0 {
+	if t.refuses && got.BadStatus != int(got.Requests) {
+		return r, fmt.Errorf("of %.0f requests %d were refused, not all", got.Requests, got.BadStatus)
+	}
+	if !t.refuses && got.BadStatus > 0 || got.Broken > 0 || got.Bytes == 0 {
 		return r, fmt.Errorf("of %.0f requests %d were refused and %d broke", got.Requests, got.BadStatus, got.Broken)
 	}
 	r.Requests, r.Bytes, r.PerS = got.Requests, got.Bytes, got.Requests/got.Micros*1e6

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -94,7 +95,8 @@ func (s *Server) verify(cr credential, method string, c cid.Cid, spelled string)
 		return s.o.Verifier.Link(cr.raw, method, "/listen/")
 	}
 	g, err := s.o.Verifier.Link(cr.raw, method, "/listen/"+spelled)
-	if err != nil { // the segment's own CID may have the other codec
+	var refused *policy.CredentialError
+	if errors.As(err, &refused) && refused.Code == "credential_scope" { // the segment's own CID may have the other codec
 		g, err = s.o.Verifier.Link(cr.raw, method, "/listen/"+alias(c))
 	}
 	return g, err
