@@ -50,10 +50,27 @@ func TestMutantsOfALink(t *testing.T) {
 	w := newWorld(t)
 	good, other := w.link(t, nil), w.link(t, func(r *policy.LinkRequest) { r.Download = true })
 	h := herd{}
-	h.add(mutant.Edits(good), mutant.Bytes(good), mutant.Mixes(2, 4000, good, other), relabelled(t, good, other))
+	h.add(mutant.Edits(good), mutant.Bytes(good), mutant.Mixes(2, 4000, good, other), relabelled(t, good, other, linkKid))
 	refuseAll(t, w, h)
 	_, err := w.verifier.Link(good, "GET", listenPath)
 	must(t, err)
+	refuseAll(t, w, h)
+}
+
+// H76: the same of the cookie of a share, which is no link, and of a link that
+// was minted with it, which is no cookie.
+func TestMutantsOfASession(t *testing.T) {
+	w := newWorld(t)
+	good, other := w.session(t, nil), w.session(t, func(r *policy.SessionRequest) { r.Download = true })
+	minted, _ := w.linkFor(t, w.sessionGrant(t, nil), policy.LinkRequest{Station: jazz, Epoch: 3})
+	h := herd{}
+	h.add(mutant.Edits(good), mutant.Bytes(good), mutant.Mixes(3, 4000, good, minted), relabelled(t, good, other, sessionKid))
+	refuseAll(t, w, h)
+	_, err := w.verifier.Session(good)
+	must(t, err)
+	refuseAll(t, w, h)
+	h = herd{}
+	h.add(mutant.Edits(minted), mutant.Bytes(minted), mutant.Mixes(4, 4000, minted, good), relabelled(t, minted, good, linkKid))
 	refuseAll(t, w, h)
 }
 
@@ -68,6 +85,9 @@ func refuseAll(t *testing.T, w *world, h herd) {
 		}
 		if g, err := w.verifier.Link(text, "GET", listenPath); err == nil || g.Kind() != "" {
 			t.Errorf("%s: accepted as a link: %q", way, text)
+		}
+		if g, err := w.verifier.Session(text); err == nil || g.Kind() != "" {
+			t.Errorf("%s: accepted as a session: %q", way, text)
 		}
 	}
 }
@@ -119,13 +139,14 @@ func changes() [][2]string {
 
 // relabelled are links with other COSE headers, tags and lengths around the
 // claims that were authenticated.
-func relabelled(t *testing.T, good, other string) iter.Seq[mutant.Mutant] {
+func relabelled(t *testing.T, good, other, id string) iter.Seq[mutant.Mutant] {
 	t.Helper()
 	b, err := base64.RawURLEncoding.DecodeString(good)
 	must(t, err)
 	o, err := base64.RawURLEncoding.DecodeString(other)
 	must(t, err)
-	kid := "\xa1\x04\x46" + linkKid
+	length := string([]byte{0x40 + byte(len(id))})
+	kid := "\xa1\x04" + length + id
 	protected := "\x43\xa1\x01\x05"
 	return func(yield func(mutant.Mutant) bool) {
 		for _, c := range [][2]string{
@@ -134,9 +155,9 @@ func relabelled(t *testing.T, good, other string) iter.Seq[mutant.Mutant] {
 			{"\xd8\x3d\xd1", "\xda\x00\x00\x00\x3d\xd1"}, {"\xd1\x84", "\xd1\x85"}, {"\xd1\x84", "\xd1\x9f"}, {"\xd1\x84", "\xd1\x98\x04"},
 			{protected, "\x40"}, {protected, "\x41\xa0"}, {protected, "\x43\xa1\x01\x04"}, {protected, "\x43\xa1\x01\x26"},
 			{protected, "\x45\xa2\x01\x05\x01\x05"}, {protected, "\x44\xa1\x01\x18\x05"}, {protected, "\x58\x03\xa1\x01\x05"}, {protected, "\xa1\x01\x05"},
-			{protected, "\x46\xa2\x01\x05\x02\x81\x04"}, {kid, "\xa0"}, {kid, "\xa2\x01\x05\x04\x46" + linkKid}, {kid, "\xa1\x04\x46" + "link-2"},
-			{kid, "\xa1\x04\x66" + linkKid}, {kid, "\xa1\x04\x58\x06" + linkKid}, {kid, "\xa1\x18\x04\x46" + linkKid}, {kid, "\xa1\x04\xa1\x04\x46" + linkKid},
-			{kid, "\xa2\x04\x46" + linkKid + "\x04\x46" + linkKid}, {kid, "\xa1\x04\x46" + "LINK-1"}, {kid, "\xbf\x04\x46" + linkKid + "\xff"},
+			{protected, "\x46\xa2\x01\x05\x02\x81\x04"}, {kid, "\xa0"}, {kid, "\xa2\x01\x05\x04" + length + id}, {kid, "\xa1\x04" + length + "x" + id[1:]},
+			{kid, "\xa1\x04" + string([]byte{length[0] + 0x20}) + id}, {kid, "\xa1\x04\x58" + string([]byte{byte(len(id))}) + id}, {kid, "\xa1\x18\x04" + length + id}, {kid, "\xa1\x04\xa1\x04" + length + id},
+			{kid, "\xa2\x04" + length + id + "\x04" + length + id}, {kid, "\xa1\x04" + length + strings.ToUpper(id)}, {kid, "\xbf\x04" + length + id + "\xff"},
 		} {
 			text := b64(bytes.Replace(b, []byte(c[0]), []byte(c[1]), 1))
 			if text == good {
