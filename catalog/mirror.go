@@ -19,6 +19,7 @@ const (
 	ofAny         kind = "any" // all kinds together: the number of the newest change
 	ofStations    kind = "stations"
 	ofRevocations kind = "revocations"
+	ofRevokedKeys kind = "revoked_keys"
 	ofShares      kind = "shares"   // but for how often they were used
 	ofSegments    kind = "segments" // that were committed before
 )
@@ -32,6 +33,7 @@ func (c *Catalog) loaders() map[kind]loader {
 	return map[kind]loader{
 		ofStations:    c.loadStations,
 		ofRevocations: c.loadRevocations,
+		ofRevokedKeys: c.loadRevokedKeys,
 		ofShares:      c.loadShares,
 		ofSegments: func(context.Context, bun.IDB, int64) error {
 			c.version.Add(1)

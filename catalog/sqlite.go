@@ -165,7 +165,8 @@ func syncFolder(path string) error {
 // prepare checks the database and brings it to this program's version.
 func (s *sqliteStore) prepare(ctx context.Context) error {
 	m, err := goose.NewProvider(goose.DialectSQLite3, s.writes.DB, mustSub(migrations, "migrations"),
-		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()),
+		goose.WithAllowOutofOrder(true)) // none depends on another but the first
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,26 @@ func testTokens(t *testing.T, f *fixture) {
 		noErr(t, err)
 		if got, want := fmt.Sprintf("%+v", all), fmt.Sprintf("%+v", []musen.Token{b, a}); got != want {
 			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+		f.reopen()
+	}
+}
+
+// A key that was revoked stays so, and no other is.
+func testRevokeKey(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	noErr(t, f.RevokeKey(ctx, "acme|k1"))
+	noErr(t, f.RevokeKey(ctx, "acme|k1"))
+	noErr(t, f.RevokeKey(ctx, "0123456789abcdef"))
+	wantErr(t, f.RevokeKey(ctx, ""), musen.ErrInvalid)
+	for range 2 {
+		for key, want := range map[string]bool{"acme|k1": true, "0123456789abcdef": true, "k1": false, "other|k1": false, "": false} {
+			if f.KeyRevoked(key) != want {
+				t.Fatalf("revoked %q is not %v", key, want)
+			}
+		}
+		if got := f.RevokedKeys(); !slices.Equal(got, []string{"0123456789abcdef", "acme|k1"}) {
+			t.Fatalf("revoked keys are %q", got)
 		}
 		f.reopen()
 	}

@@ -38,6 +38,7 @@ func suite(t *testing.T, make factory) {
 		"roots":                 testRoots,
 		"tokens":                testTokens,
 		"revoked tokens":        testRevokeToken,
+		"revoked keys":          testRevokeKey,
 		"revoked subjects":      testRevokeSubject,
 		"pruning":               testPruning,
 		"idempotency":           testIdempotency,

@@ -60,6 +60,7 @@ var zeroTime = micros(time.Time{})
 type revocations struct {
 	tokens   sync.Map // jti to the time.Time when it expires anyway; zero: never
 	subjects sync.Map // subject to time.Time of the revocation
+	keys     sync.Map // name of a key to struct{}{}
 }
 
 // loadRevocations adds to what memory holds: nothing is ever revoked no more.

@@ -258,6 +258,8 @@ func (r *realm) Revoked(id, _ string, _ time.Time) bool {
 	return r.revoked[id]
 }
 
+func (r *realm) KeyRevoked(key string) bool { return r.Revoked("key "+key, "", time.Time{}) }
+
 func (r *realm) Epoch(station string) (uint64, bool) {
 	s, err := r.Station(context.Background(), station)
 	return s.Epoch, err == nil

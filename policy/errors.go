@@ -5,8 +5,9 @@ package policy
 type CredentialError struct {
 	// Code is stable: credential_malformed, credential_signature,
 	// credential_expired, credential_not_yet_valid, credential_revoked,
-	// credential_issuer, credential_audience, or credential_scope for a valid
-	// link on another path or method.
+	// credential_issuer, credential_audience, credential_scope for a valid link
+	// on another path or method, or credential_unverifiable while the keys of
+	// its issuer cannot be had.
 	Code string
 	why  string
 }
@@ -24,6 +25,7 @@ const (
 	codeIssuer      = "credential_issuer"
 	codeAudience    = "credential_audience"
 	codeScope       = "credential_scope"
+	codeNoKeys      = "credential_unverifiable"
 )
 
 func refuse(code, why string) error { return &CredentialError{Code: code, why: why} }

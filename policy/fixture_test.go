@@ -33,6 +33,13 @@ type registry struct {
 	subjects map[string]time.Time
 	epochs   map[string]uint64
 	shares   map[string]uint64 // to the generation of their password
+	keys     map[string]bool
+}
+
+func (r *registry) KeyRevoked(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keys[key]
 }
 
 var (
@@ -80,7 +87,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{now: time.Unix(1_800_000_000, 0), secret: make([]byte, 32), sessionSecret: make([]byte, 32)}
 	w.registry = &registry{
 		ids: map[string]bool{}, subjects: map[string]time.Time{},
-		epochs: map[string]uint64{jazz: 3, blues: 1}, shares: map[string]uint64{shareID: 2},
+		epochs: map[string]uint64{jazz: 3, blues: 1}, shares: map[string]uint64{shareID: 2}, keys: map[string]bool{},
 	}
 	var err error
 	w.public, w.private, err = ed25519.GenerateKey(rand.Reader)

@@ -30,6 +30,10 @@ type credential struct {
 	parent     string     // id of what a link was minted with
 	generation uint64     // of the share whose subject this is
 	link       cat.Claims // links only
+
+	from  *trust    // tokens only: who issued it
+	key   PublicKey // that its signature was made with; of links, the ID alone
+	named []string  // stations as an issuer names them, to be looked up at each use
 }
 
 // credentialSize is the memory of a credential and its place in a cache, in
@@ -39,7 +43,7 @@ const credentialSize = 512
 // weight is about how much memory c takes, in bytes.
 func (c *credential) weight() uint32 {
 	n := credentialSize + len(c.id) + len(c.subject) + len(c.parent) + len(c.link.Issuer) + len(c.link.ID)
-	for _, list := range [][]string{c.stations, c.link.Methods, c.link.Audience} {
+	for _, list := range [][]string{c.stations, c.named, c.link.Methods, c.link.Audience} {
 		for _, s := range list {
 			n += 16 + len(s)
 		}
@@ -77,6 +81,15 @@ func (g Grant) Subject() string { return g.get().subject }
 
 // Kind is "token", "link", "session" or "local", and empty for the zero Grant.
 func (g Grant) Kind() string { return g.get().kind }
+
+// Issuer is the name of the issuer of a token that the node has not issued
+// itself, and empty for every other grant.
+func (g Grant) Issuer() string {
+	if from := g.get().from; from != nil {
+		return from.Name
+	}
+	return ""
+}
 
 // Issued is when the credential was made; zero for LocalOperator.
 func (g Grant) Issued() time.Time { return g.get().issued }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -30,15 +31,21 @@ type IssuerOptions struct {
 	Rand       io.Reader
 	MaxTTL     time.Duration // longest life of a token; 0: 366 days
 	MaxLinkTTL time.Duration // longest life of a link; 0: 7 days
+	Foreign    []string      // names of foreign issuers, whose subjects are not the node's to name
 }
 
 // An Issuer makes tokens and links. It is safe for concurrent use if its Rand
 // is.
 type Issuer struct {
 	o        IssuerOptions
-	signer   jose.Signer
-	links    *cat.Signer
+	with     atomic.Pointer[signers]
 	sessions *cat.Signer // nil: makes no sessions
+}
+
+// signers are what an Issuer signs tokens and links with at one time.
+type signers struct {
+	tokens jose.Signer
+	links  *cat.Signer
 }
 
 // NewIssuer makes an Issuer. It refuses a key or a secret that NewVerifier
@@ -47,37 +54,51 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	if o.Issuer == "" || o.Audience == "" || o.Now == nil || o.Rand == nil {
 		return nil, errors.New("make an issuer: issuer, audience, clock and randomness must be given")
 	}
-	if len(o.Key) != ed25519.PrivateKeySize {
-		return nil, errors.New("make an issuer: want a whole Ed25519 key")
-	}
-	if _, err := signingKeys([]PublicKey{{o.KeyID, o.Key.Public()}}); err != nil {
-		return nil, fmt.Errorf("make an issuer: %w", err)
-	}
-	var sessionKeys []LinkKey
-	if o.SessionKey.ID != "" {
-		sessionKeys = append(sessionKeys, o.SessionKey)
-	}
-	if _, _, err := macVerifiers([]LinkKey{{o.LinkKeyID, o.LinkSecret}}, sessionKeys); err != nil {
-		return nil, fmt.Errorf("make an issuer: %w", err)
-	}
 	o.MaxTTL = cmp.Or(o.MaxTTL, defaultMaxTTL)
 	o.MaxLinkTTL = cmp.Or(o.MaxLinkTTL, defaultMaxLinkTTL)
-	header := (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", o.KeyID)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: o.Key}, header)
-	if err != nil {
+	i := &Issuer{o: o}
+	if err := i.SignWith(o.KeyID, o.Key, LinkKey{o.LinkKeyID, o.LinkSecret}); err != nil {
 		return nil, fmt.Errorf("make an issuer: %w", err)
 	}
-	links, err := cat.NewSigner(o.LinkKeyID, o.LinkSecret)
-	if err != nil {
-		return nil, fmt.Errorf("make an issuer: %w", err)
-	}
-	i := &Issuer{o: o, signer: signer, links: links}
 	if o.SessionKey.ID != "" {
+		var err error
 		if i.sessions, err = cat.NewSigner(o.SessionKey.ID, o.SessionKey.Secret); err != nil {
 			return nil, fmt.Errorf("make an issuer: %w", err)
 		}
 	}
 	return i, nil
+}
+
+// sessionKeys are none or one.
+func (i *Issuer) sessionKeys() []LinkKey {
+	if i.o.SessionKey.ID == "" {
+		return nil
+	}
+	return []LinkKey{i.o.SessionKey}
+}
+
+// SignWith has all tokens and links from now on be signed with these keys.
+func (i *Issuer) SignWith(kid string, key ed25519.PrivateKey, link LinkKey) error {
+	if len(key) != ed25519.PrivateKeySize {
+		return errors.New("want a whole Ed25519 key")
+	}
+	if _, _, err := macVerifiers([]LinkKey{link}, i.sessionKeys()); err != nil {
+		return err
+	}
+	if _, err := signingKeys([]PublicKey{{ID: kid, Key: key.Public()}}); err != nil {
+		return err
+	}
+	header := (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", kid)
+	tokens, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, header)
+	if err != nil {
+		return err
+	}
+	links, err := cat.NewSigner(link.ID, link.Secret)
+	if err != nil {
+		return err
+	}
+	i.with.Store(&signers{tokens, links})
+	return nil
 }
 
 // A RequestError says why an Issuer makes no credential of what it was asked
@@ -117,7 +138,11 @@ type tokenClaims struct {
 // Token makes a bearer token, valid at once. The token is a secret; its jti is
 // not, and revokes it. A request that cannot be met is a *RequestError.
 func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err error) {
-	if err := r.check(i.o.MaxTTL); err != nil {
+	err = r.check(i.o.MaxTTL)
+	if err == nil && isForeign(r.Subject, i.o.Foreign) {
+		err = reject("subject %.80q: it stands for one of another issuer", r.Subject)
+	}
+	if err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
 	}
 	id, err := i.newID()
@@ -197,7 +222,7 @@ func (i *Issuer) sign(claims tokenClaims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}
-	jws, err := i.signer.Sign(payload)
+	jws, err := i.with.Load().tokens.Sign(payload)
 	if err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
@@ -269,7 +294,7 @@ func (i *Issuer) link(r LinkRequest, parent *cat.Parent) (raw string, expires ti
 	if err := claims.CheckRequest(r.Methods[0], r.Path); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
 	}
-	raw, err = i.links.Sign(claims)
+	raw, err = i.with.Load().links.Sign(claims)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
 	}

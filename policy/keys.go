@@ -7,20 +7,30 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
-// signingKey is a public key with the one algorithm that it is used with.
-type signingKey struct {
-	alg jose.SignatureAlgorithm
-	key crypto.PublicKey
+// heldKeys are keys by id, which do not change.
+type heldKeys map[string]PublicKey
+
+var _ KeySource = heldKeys(nil)
+
+// Key implements KeySource.
+func (h heldKeys) Key(kid string, _ bool) (PublicKey, error) {
+	k, ok := h[kid]
+	if !ok {
+		return PublicKey{}, errors.New("no such key")
+	}
+	return k, nil
 }
 
 // signingKeys checks keys and holds them by id.
-func signingKeys(keys []PublicKey) (map[string]signingKey, error) {
-	held := make(map[string]signingKey, len(keys))
+func signingKeys(keys []PublicKey) (heldKeys, error) {
+	held := make(heldKeys, len(keys))
 	for _, k := range keys {
 		if _, twice := held[k.ID]; twice || k.ID == "" || len(k.ID) > maxKeyID {
 			return nil, fmt.Errorf("check public key %.80q: id is empty, long or given twice", k.ID)
@@ -29,7 +39,8 @@ func signingKeys(keys []PublicKey) (map[string]signingKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("check public key %q: %w", k.ID, err)
 		}
-		held[k.ID] = signingKey{alg, k.Key}
+		k.Algorithms = []string{string(alg)}
+		held[k.ID] = k
 	}
 	return held, nil
 }
@@ -122,4 +133,18 @@ func publishedSecrets() [][]byte {
 		counted = append(counted, i)
 	}
 	return append(known, counted, counted[1:])
+}
+
+// KeySet is the JSON Web Key Set (RFC 7517) of public keys that the node signs
+// with, for others to verify its tokens.
+func KeySet(keys []PublicKey) ([]byte, error) {
+	held, err := signingKeys(keys)
+	if err != nil {
+		return nil, err
+	}
+	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
+	for _, k := range keys {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Key, KeyID: k.ID, Use: "sig", Algorithm: held[k.ID].Algorithms[0]})
+	}
+	return json.Marshal(set)
 }

@@ -12,7 +12,7 @@ import (
 // parseLink verifies everything of a link that does not change with time or
 // from request to request.
 func (v *Verifier) parseLink(raw string) (*credential, error) {
-	claims, err := v.links.Verify(raw)
+	claims, err := v.links.Load().Verify(raw)
 	if err != nil {
 		return nil, linkError(err)
 	}
@@ -51,7 +51,7 @@ func linkCredential(claims cat.Claims) *credential {
 		kind: kindLink, id: hex.EncodeToString(claims.ID), subject: claims.Subject,
 		issued: claims.Issued, notBefore: claims.NotBefore, expires: claims.Expires,
 		stations: []string{claims.Station.ID}, actions: newActionSet(actions),
-		epoch: claims.Station.Epoch, link: claims,
+		epoch: claims.Station.Epoch, link: claims, key: PublicKey{ID: claims.KeyID},
 	}
 	if p := claims.Parent; p != nil {
 		c.parent, c.generation = p.ID, p.Generation

@@ -43,7 +43,7 @@ func (v *Verifier) Session(raw string) (Grant, error) {
 
 // parseSession verifies everything of a session that does not change with time.
 func (v *Verifier) parseSession(raw string) (*credential, error) {
-	claims, err := v.sessions.Verify(raw)
+	claims, err := v.sessions.Load().Verify(raw)
 	if err != nil {
 		return nil, linkError(err)
 	}

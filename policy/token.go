@@ -27,16 +27,25 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 	if err := checkSpelling(raw); err != nil {
 		return nil, err
 	}
-	header, _, _ := strings.Cut(raw, ".")
-	key, err := v.headerKey(header)
+	header, rest, _ := strings.Cut(raw, ".")
+	named, _, _ := strings.Cut(rest, ".")
+	h, err := parseHeader(header)
 	if err != nil {
 		return nil, err
 	}
-	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{key.alg})
+	from, err := v.trustOf(named)
+	if err != nil {
+		return nil, err
+	}
+	key, err := from.key(h)
+	if err != nil {
+		return nil, err
+	}
+	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(h.alg)})
 	if err != nil {
 		return nil, refuse(codeMalformed, "not a JWS in compact form")
 	}
-	payload, err := jws.Verify(key.key)
+	payload, err := jws.Verify(key.Key)
 	if err != nil {
 		return nil, refuse(codeSignature, "signature does not verify")
 	}
@@ -44,7 +53,11 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 	if err != nil {
 		return nil, refuse(codeMalformed, "claims are not strict JSON")
 	}
-	return v.tokenClaims(claims)
+	c, err := from.tokenClaims(claims, payload)
+	if err == nil {
+		c.from, c.key = from, key
+	}
+	return c, err
 }
 
 // checkSpelling refuses every spelling but the canonical one: three parts of
@@ -98,62 +111,50 @@ func base64Value(c byte) int {
 	return -1
 }
 
-// headerKey reads the header and finds the key that it names among the keys
-// that are held. A header holds alg, typ and kid, and nothing else: no key or
-// address of one, and nothing critical.
-func (v *Verifier) headerKey(part string) (signingKey, error) {
+// tokenHeader is what the header of a token says.
+type tokenHeader struct {
+	alg, kid, typ string
+	bare          bool // alg, kid and typ are all it says
+}
+
+// parseHeader reads a header. It holds alg, kid and mostly typ, and it may name
+// the thumbprint of a certificate, which nothing is done with: no key or address
+// of one, and nothing critical.
+func parseHeader(part string) (h tokenHeader, err error) {
 	if len(part) > maxTokenHeader {
-		return signingKey{}, refuse(codeMalformed, "header too long")
+		return h, refuse(codeMalformed, "header too long")
 	}
 	data, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil {
-		return signingKey{}, refuse(codeMalformed, "header is not base64url")
+		return h, refuse(codeMalformed, "header is not base64url")
 	}
 	header, err := parseObject(data)
 	if err != nil {
-		return signingKey{}, refuse(codeMalformed, "header is not strict JSON")
+		return h, refuse(codeMalformed, "header is not strict JSON")
 	}
-	kid, _ := header["kid"].(string)
-	typ, _ := header["typ"].(string)
-	if len(header) != 3 || kid == "" || !slices.Contains(tokenTypes(), typ) {
-		return signingKey{}, refuse(codeMalformed, "header is not alg, kid and typ at+jwt alone")
+	for member, v := range header {
+		text, ok := v.(string)
+		if !ok || !slices.Contains([]string{"alg", "kid", "typ", "x5t", "x5t#S256"}, member) {
+			return h, refuse(codeMalformed, "header is not alg, kid and typ alone")
+		}
+		switch member {
+		case "alg":
+			h.alg = text
+		case "kid":
+			h.kid = text
+		case "typ":
+			h.typ = text
+		}
 	}
-	key, ok := v.keys[kid]
-	if !ok {
-		return signingKey{}, refuse(codeSignature, "unknown key")
+	h.bare = len(header) == 3 && h.alg != "" && h.typ != ""
+	if h.kid == "" || len(h.kid) > maxKeyID {
+		return h, refuse(codeMalformed, "header names no key, or a long one")
 	}
-	if header["alg"] != string(key.alg) {
-		return signingKey{}, refuse(codeSignature, "algorithm is not the key's")
-	}
-	return key, nil
-}
-
-// tokenClaims reads claims whose signature was verified.
-func (v *Verifier) tokenClaims(m map[string]any) (*credential, error) {
-	if m["iss"] != v.o.Issuer {
-		return nil, refuse(codeIssuer, "another issuer")
-	}
-	if !hasAudience(m["aud"], v.o.Audience) {
-		return nil, refuse(codeAudience, "another audience")
-	}
-	c := &credential{kind: kindToken}
-	var ok [3]bool
-	c.id, ok[0] = name(m["jti"])
-	c.subject, ok[1] = name(m["sub"])
-	c.stations, c.everywhere, ok[2] = stations(m["stations"])
-	if ok != [3]bool{true, true, true} || c.subject == kindLocal || isShare(c.subject) {
-		return nil, refuse(codeMalformed, "jti, sub or stations missing, reserved or of the wrong form")
-	}
-	scope, isText := m["scope"].(string)
-	if _, there := m["scope"]; there && !isText {
-		return nil, refuse(codeMalformed, "scope is not text")
-	}
-	c.actions = newActionSet(strings.Split(scope, " "))
-	return c, v.tokenTimes(c, m)
+	return h, nil
 }
 
 // tokenTimes reads exp, iat and nbf; only nbf may be missing.
-func (v *Verifier) tokenTimes(c *credential, m map[string]any) error {
+func (t *trust) tokenTimes(c *credential, m map[string]any) error {
 	var ok [3]bool
 	c.expires, ok[0] = numericDate(m["exp"])
 	c.issued, ok[1] = numericDate(m["iat"])
@@ -164,7 +165,7 @@ func (v *Verifier) tokenTimes(c *credential, m map[string]any) error {
 	if ok != [3]bool{true, true, true} {
 		return refuse(codeMalformed, "exp, iat or nbf missing or of the wrong form")
 	}
-	return checkTTL(c, v.o.MaxTTL)
+	return checkTTL(c, t.MaxTTL)
 }
 
 func checkTTL(c *credential, limit time.Duration) error {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -19,6 +20,9 @@ type Revocations interface {
 	// Revoked reports whether the credential of that id was revoked, or all of
 	// subject that were issued until a time which issued is not after.
 	Revoked(id, subject string, issued time.Time) bool
+	// KeyRevoked reports whether all that was signed with a key was revoked. The
+	// key of another issuer is named by the issuer's name, a bar, and its kid.
+	KeyRevoked(key string) bool
 	// Epoch is the epoch of the station now; false if there is no such station.
 	Epoch(station string) (uint64, bool)
 }
@@ -33,7 +37,10 @@ type Shares interface {
 // A PublicKey checks the signatures of tokens that name its ID as their kid.
 type PublicKey struct {
 	ID  string
-	Key crypto.PublicKey // ed25519.PublicKey, or *ecdsa.PublicKey on P-256
+	Key crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey on P-256, or *rsa.PublicKey
+	// Algorithms are those of JOSE that a token may be signed with by this key.
+	// A KeySource tells them; of the node's own keys they are not looked at.
+	Algorithms []string
 }
 
 // A LinkKey checks links that name its ID as their kid.
@@ -48,9 +55,13 @@ type VerifierOptions struct {
 	Audience    string // the aud that tokens must have, and links that have one
 	Keys        []PublicKey
 	LinkKeys    []LinkKey
-	SessionKeys []LinkKey // of the cookies of shares; none of LinkKeys may be among them
+	SessionKeys []LinkKey       // of the cookies of shares; none of LinkKeys may be among them
+	Issuers     []ForeignIssuer // whose tokens are accepted besides
 	Revocations Revocations
 	Shares      Shares // nil: no session is good
+	// Stations finds stations that foreign issuers name, from memory; nil: they
+	// name none.
+	Stations func(nameOrID string) (id string, ok bool)
 	// Current returns an error, which wraps ErrStale, while Revocations may be
 	// out of date; nil: it never is. It is asked at every use of a credential.
 	Current    func() error
@@ -80,9 +91,11 @@ var ErrStale = errors.New("what was revoked is not known now")
 // of what it refused.
 type Verifier struct {
 	o        VerifierOptions
-	keys     map[string]signingKey
-	links    *cat.Verifier
-	sessions *cat.Verifier
+	own      *trust
+	ownKeys  atomic.Pointer[heldKeys]
+	links    atomic.Pointer[cat.Verifier]
+	sessions atomic.Pointer[cat.Verifier]
+	foreign  map[string]*trust // by iss
 	known    *otter.Cache[credentialKey, *credential]
 }
 
@@ -99,12 +112,11 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
 	o.setDefaults()
-	keys, err := signingKeys(o.Keys)
-	if err != nil {
+	v := &Verifier{o: o}
+	if err := v.SetKeys(o.Keys, o.LinkKeys); err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
-	links, sessions, err := macVerifiers(o.LinkKeys, o.SessionKeys)
-	if err != nil {
+	if err := v.trustAll(); err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
 	known, err := otter.New(&otter.Options[credentialKey, *credential]{
@@ -114,7 +126,25 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
-	return &Verifier{o, keys, links, sessions, known}, nil
+	v.known = known
+	return v, nil
+}
+
+// SetKeys replaces the keys of the node's own tokens and links, all at once.
+// What was signed with a key that is gone is refused from then on.
+func (v *Verifier) SetKeys(keys []PublicKey, links []LinkKey) error {
+	held, err := signingKeys(keys)
+	if err != nil {
+		return err
+	}
+	ofLinks, ofSessions, err := macVerifiers(links, v.o.SessionKeys)
+	if err != nil {
+		return err
+	}
+	v.ownKeys.Store(&held)
+	v.links.Store(ofLinks)
+	v.sessions.Store(ofSessions)
+	return nil
 }
 
 // macVerifiers checks the secrets of links and of sessions, which must differ:
@@ -161,8 +191,9 @@ func (o *VerifierOptions) setDefaults() {
 	o.CacheBytes = cmp.Or(o.CacheBytes, defaultCacheBytes)
 }
 
-// Token verifies a bearer token: a JWT (RFC 9068) signed with EdDSA or ES256.
-// Every error is a *CredentialError, or wraps ErrStale.
+// Token verifies a bearer token: a JWT (RFC 9068) signed with EdDSA or ES256, or
+// one of a foreign issuer as that is described. Every error is a
+// *CredentialError, or wraps ErrStale.
 func (v *Verifier) Token(raw string) (Grant, error) {
 	if len(raw) > maxToken {
 		return Grant{}, refuse(codeMalformed, "too long")
@@ -171,7 +202,11 @@ func (v *Verifier) Token(raw string) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}
-	return v.grant(c)
+	g, err := v.grant(c)
+	if err == nil && len(c.named) > 0 {
+		g.c = v.resolve(c)
+	}
+	return g, err
 }
 
 // Link verifies a link for a request of that method and path. The path is the
@@ -250,7 +285,11 @@ func (v *Verifier) grant(c *credential) (Grant, error) {
 // timely checks the times of c by the rules of links, which are those of tokens.
 func (v *Verifier) timely(c *credential) error {
 	times := cat.Claims{Expires: c.expires, NotBefore: c.notBefore, Issued: c.issued}
-	if err := times.CheckTime(v.o.Now(), v.o.Leeway); err != nil {
+	leeway := v.o.Leeway
+	if c.from != nil {
+		leeway = c.from.Leeway
+	}
+	if err := times.CheckTime(v.o.Now(), leeway); err != nil {
 		return linkError(err)
 	}
 	return nil
@@ -264,6 +303,12 @@ func (v *Verifier) revoked(c *credential) error {
 	}
 	if v.o.Revocations.Revoked(c.id, c.subject, c.issued) {
 		return refuse(codeRevoked, "revoked")
+	}
+	if v.o.Revocations.KeyRevoked(c.keyName()) {
+		return refuse(codeRevoked, "its key was revoked")
+	}
+	if err := c.stillTrusted(); err != nil {
+		return err
 	}
 	if c.kind != kindLink && c.kind != kindSession {
 		return nil

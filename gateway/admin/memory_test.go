@@ -273,6 +273,16 @@ func (m *memory) RevokeSubject(ctx context.Context, subject string) error {
 	return m.RevokeToken(ctx, "subject "+subject)
 }
 
+func (m *memory) RevokeKey(ctx context.Context, key string) error {
+	return m.RevokeToken(ctx, "key "+key)
+}
+
+func (m *memory) KeyRevoked(key string) bool {
+	defer m.lock()()
+	_, ok := m.revoked["key "+key]
+	return ok
+}
+
 func (m *memory) Revoked(id, subject string, issued time.Time) bool {
 	defer m.lock()()
 	_, token := m.revoked[id]

@@ -50,6 +50,9 @@ type Claims struct {
 	// Tagged is whether the token has the outer CWT tag (61), which the MAC
 	// does not cover.
 	Tagged bool
+	// KeyID is the kid of the key that made the token, as Verify found it. Sign
+	// does not look at it.
+	KeyID string
 }
 
 // A Match is a condition on the path of a request.

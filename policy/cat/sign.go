@@ -94,7 +94,7 @@ func (v *Verifier) Verify(raw string) (Claims, error) {
 		return Claims{}, ErrMAC
 	}
 	c, err := v.codec.claims(m.Payload)
-	c.Tagged = tagged
+	c.Tagged, c.KeyID = tagged, string(m.Unprotected[labelKid])
 	return c, err
 }
 
