@@ -75,10 +75,11 @@ func (b *bench) gate(ctx context.Context) error {
 
 // A gateStage is the servers that refuse.
 type gateStage struct {
-	bench *bench
-	musen *musenNode
-	nginx *nginxServer
-	floor *process
+	bench  *bench
+	musen  *musenNode
+	strict *musenNode // the same with a client that asks too much
+	nginx  *nginxServer
+	floor  *process
 }
 
 func (g *gateStage) close() {
@@ -86,8 +87,10 @@ func (g *gateStage) close() {
 	if g.nginx != nil {
 		g.nginx.proc.stop()
 	}
-	if g.musen != nil {
-		g.musen.stop()
+	for _, m := range []*musenNode{g.musen, g.strict} {
+		if m != nil {
+			m.stop()
+		}
 	}
 }
 
@@ -106,6 +109,16 @@ func (g *gateStage) setUp(ctx context.Context) ([]*target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if g.strict, err = b.initMusen(ctx, b.disk); err != nil {
+		return nil, err
+	}
+	g.strict.env = []string{oneCore, "MUSEN_PUBLIC_TRUSTED_PROXIES=127.0.0.1/32", "MUSEN_PUBLIC_CLIENT_HEADER=X-Forwarded-For"}
+	if err := g.strict.start(ctx); err != nil {
+		return nil, err
+	}
+	flood := g.target("musen: beyond the limit of a client", g.strict.ready.Public, g.strict.proc, targets[0].path, "")
+	flood.client = "203.0.113.7"
+	targets = append(targets, flood)
 	if g.nginx, err = b.startNginx(ctx, b.mem, b.mem, "127.0.0.1:9"); err != nil {
 		return nil, err
 	}

@@ -65,10 +65,12 @@ func (m *musenNode) start(ctx context.Context) (err error) {
 	ready := filepath.Join(m.home, "ready.json")
 	_ = os.Remove(ready)
 	argv := append([]string{m.program, "serve", "--home", m.home, "--public", "127.0.0.1:0", "--ready-file", ready}, m.flags...)
-	// As many streams for one subject as wrk has connections; no log line for
-	// each request, as nginx and Kubo write none.
-	env := []string{"MUSEN_PUBLIC_MAX_STREAMS=1024", "MUSEN_PUBLIC_MAX_STREAMS_PER_SUBJECT=1024", "MUSEN_LOG_LEVEL=warn"}
-	env = append(env, m.env...)
+	// As many streams and requests for one subject as wrk asks for; no log line
+	// for each request, as nginx and Kubo write none.
+	env := append([]string{
+		"MUSEN_PUBLIC_MAX_STREAMS=1024", "MUSEN_PUBLIC_MAX_STREAMS_PER_SUBJECT=1024", "MUSEN_LOG_LEVEL=warn",
+		"MUSEN_LIMITS_CREDENTIAL=1000000", "MUSEN_LIMITS_SUBJECT=1000000", "MUSEN_LIMITS_STATION=1000000",
+	}, m.env...)
 	if m.proc, err = start(ctx, filepath.Dir(m.home), "musen", env, argv...); err != nil {
 		return err
 	}

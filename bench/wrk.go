@@ -59,6 +59,7 @@ type target struct {
 	restart func(context.Context) error
 	path    string // the only one, of a target that refuses
 	refuses bool   // every request
+	client  string // the address that a proxy would name; "": none
 }
 
 // A work is what wrk asks for.
@@ -127,6 +128,9 @@ func (b *bench) wrk(ctx context.Context, t *target, w work, seed int) (r record,
 	args := []string{"-t", "1", "-c", strconv.Itoa(w.conns), "-d", strconv.Itoa(b.plan.Seconds) + "s", "--timeout", "30s", "--latency", "-s", script}
 	if t.header != "" {
 		args = append(args, "-H", "Authorization: "+t.header)
+	}
+	if t.client != "" {
+		args = append(args, "-H", "X-Forwarded-For: "+t.client)
 	}
 	size := int64(0)
 	if w.shelf != nil {
