@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"math"
@@ -37,17 +40,9 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := from.key(h)
+	payload, key, err := from.payload(raw, h)
 	if err != nil {
 		return nil, err
-	}
-	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(h.alg)})
-	if err != nil {
-		return nil, refuse(codeMalformed, "not a JWS in compact form")
-	}
-	payload, err := jws.Verify(key.Key)
-	if err != nil {
-		return nil, refuse(codeSignature, "signature does not verify")
 	}
 	claims, err := parseObject(payload)
 	if err != nil {
@@ -58,6 +53,40 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 		c.from, c.key = from, key
 	}
 	return c, err
+}
+
+// payload is what was signed of a token with that header, by the key of this
+// issuer that the header names.
+func (t *trust) payload(raw string, h tokenHeader) ([]byte, PublicKey, error) {
+	key, err := t.key(h)
+	if err != nil {
+		return nil, key, err
+	}
+	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(h.alg)})
+	if err != nil {
+		return nil, key, refuse(codeMalformed, "not a JWS in compact form")
+	}
+	payload, err := jws.Verify(key.Key)
+	if err != nil || !saltFits(raw, h, key.Key) {
+		return nil, key, refuse(codeSignature, "signature does not verify")
+	}
+	return payload, key, nil
+}
+
+// saltFits reports whether a signature of RSASSA-PSS that verifies has a salt as
+// long as its hash, as RFC 7518, 3.5 wants; go-jose takes any.
+func saltFits(raw string, h tokenHeader, key crypto.PublicKey) bool {
+	if jose.SignatureAlgorithm(h.alg) != jose.PS256 {
+		return true
+	}
+	end := strings.LastIndexByte(raw, '.')
+	public, ok := key.(*rsa.PublicKey)
+	sig, err := base64.RawURLEncoding.DecodeString(raw[end+1:])
+	if !ok || err != nil {
+		return false
+	}
+	sum := sha256.Sum256([]byte(raw[:end]))
+	return rsa.VerifyPSS(public, crypto.SHA256, sum[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 }
 
 // checkSpelling refuses every spelling but the canonical one: three parts of
