@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"iter"
@@ -72,6 +73,22 @@ func TestMutantsOfASession(t *testing.T) {
 	h = herd{}
 	h.add(mutant.Edits(minted), mutant.Bytes(minted), mutant.Mixes(4, 4000, minted, good), relabelled(t, minted, good, linkKid))
 	refuseAll(t, w, h)
+}
+
+// H1 to H8: the same of a token of a foreign issuer. One signature of RSA is one
+// number: to add the modulus to it makes no other.
+func TestMutantsOfAForeignToken(t *testing.T) {
+	p := newPlatforms(t, nil)
+	good, stranger := p.signed(t, acme, rs256(), p.foreign(acme)), p.signed(t, other, rs256(), p.foreign(other))
+	h := herd{}
+	h.add(mutant.Edits(good), mutant.Bytes(good), mutant.Mixes(5, 4000, good, stranger))
+	cut := strings.LastIndexByte(good, '.') + 1
+	sig, err := base64.RawURLEncoding.DecodeString(good[cut:])
+	must(t, err)
+	modulus := p.acme.held[tokenKid].Key.(*rsa.PublicKey).N
+	h[good[:cut]+b64(new(big.Int).Add(new(big.Int).SetBytes(sig), modulus).Bytes())] = "signature and modulus"
+	h[good[:cut]+b64(append([]byte{0}, sig...))] = "signature after a zero"
+	refuseAll(t, p.world, h)
 }
 
 func refuseAll(t *testing.T, w *world, h herd) {
