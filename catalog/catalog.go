@@ -55,6 +55,7 @@ type Catalog struct {
 	now      func() time.Time
 	stations stationMap
 	revoked  revocations
+	subjects subjectMap
 	shares   *shareMap
 	version  atomic.Uint64
 	mirrors  mirrors

@@ -20,7 +20,8 @@ const (
 	ofStations    kind = "stations"
 	ofRevocations kind = "revocations"
 	ofRevokedKeys kind = "revoked_keys"
-	ofShares      kind = "shares"   // but for how often they were used
+	ofShares      kind = "shares" // but for how often they were used
+	ofSubjects    kind = "subjects"
 	ofSegments    kind = "segments" // that were committed before
 )
 
@@ -35,6 +36,7 @@ func (c *Catalog) loaders() map[kind]loader {
 		ofRevocations: c.loadRevocations,
 		ofRevokedKeys: c.loadRevokedKeys,
 		ofShares:      c.loadShares,
+		ofSubjects:    c.loadSubjects,
 		ofSegments: func(context.Context, bun.IDB, int64) error {
 			c.version.Add(1)
 			return nil

@@ -40,6 +40,8 @@ func suite(t *testing.T, make factory) {
 		"revoked tokens":        testRevokeToken,
 		"revoked keys":          testRevokeKey,
 		"revoked subjects":      testRevokeSubject,
+		"states of subjects":    testSubjects,
+		"a lost suspension":     testUnrecordedSuspension,
 		"pruning":               testPruning,
 		"idempotency":           testIdempotency,
 		"shares":                testShares,

@@ -135,8 +135,15 @@ type gate struct {
 	issuer   *policy.Issuer
 }
 
+// ended is what the catalogue says of credentials.
+type ended interface {
+	policy.Revocations
+	policy.Shares
+	policy.Subjects
+}
+
 // newGate makes a node trust the tokens and links that its own keyring signs.
-func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocations, shares policy.Shares, now func() time.Time, rand io.Reader) (g gate, err error) {
+func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() time.Time, rand io.Reader) (g gate, err error) {
 	if g.text, err = policyText(cfg.Policy); err != nil {
 		return g, err
 	}
@@ -149,7 +156,8 @@ func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocation
 	var session policy.LinkKey
 	session.ID, session.Secret = keys.SessionKey()
 	g.issuer, err = policy.NewIssuer(policy.IssuerOptions{
-		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: linkID, LinkSecret: secret, SessionKey: session, Now: now, Rand: rand,
+		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: linkID, LinkSecret: secret, SessionKey: session,
+		Subjects: rows, Now: now, Rand: rand,
 	})
 	if err != nil {
 		return g, err
@@ -159,7 +167,7 @@ func newGate(cfg config.Config, keys *keyring.Keyring, revoked policy.Revocation
 		Keys:        []policy.PublicKey{{ID: kid, Key: key.Public()}},
 		LinkKeys:    []policy.LinkKey{{ID: linkID, Secret: secret}},
 		SessionKeys: []policy.LinkKey{session},
-		Revocations: revoked, Shares: shares, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
+		Revocations: rows, Shares: rows, Subjects: rows, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
 	return g, err
 }

@@ -132,7 +132,7 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
-	n.gate, err = newGate(n.cfg, n.keys, n.rows, n.rows, time.Now, rand.Reader)
+	n.gate, err = newGate(n.cfg, n.keys, n.rows, time.Now, rand.Reader)
 	return err
 }
 
@@ -166,9 +166,9 @@ func (n *runningNode) servePublic() (err error) {
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
 		Blocks: n.node.Offline(), Index: n.rows,
 		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader,
-		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits),
+		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows,
 		Limits: gateway.Limits{
-			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject,
+			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject, LimitedStreams: n.cfg.Limits.LimitedStreams,
 			URLBytes: int(p.MaxURL), HeaderBytes: int(p.MaxHeaderBytes), HeaderTimeout: p.ReadHeaderTimeout,
 			IdleTimeout: p.IdleTimeout, WriteTimeout: p.WriteStall, Recheck: n.cfg.RecheckInterval,
 		},
@@ -197,13 +197,13 @@ func (n *runningNode) servePublic() (err error) {
 func rates(l config.Limits) gateway.Rates {
 	return gateway.Rates{
 		Client: l.Client, Refused: l.Refused, Sealed: l.Sealed, Credential: l.Credential,
-		Subject: l.Subject, Share: l.Share, Station: l.Station, Burst: l.Burst,
+		Subject: l.Subject, Share: l.Share, Station: l.Station, Limited: l.Limited, Burst: l.Burst,
 	}
 }
 
 func (n *runningNode) serveAdmin(home string) (err error) {
 	n.admin, err = admin.New(admin.Options{
-		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Receipts: n.rows,
+		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Subjects: n.rows, Receipts: n.rows,
 		Origin: n.origin, Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,

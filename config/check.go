@@ -248,6 +248,8 @@ func (c Config) limits() []limit {
 		count("limits.subject", c.Limits.Subject, 1, 1<<20),
 		count("limits.share", c.Limits.Share, 1, 1<<20),
 		count("limits.station", c.Limits.Station, 1, 1<<20),
+		count("limits.limited", c.Limits.Limited, 1, 1<<20),
+		count("limits.limited_streams", c.Limits.LimitedStreams, 1, 1<<20),
 		span("limits.burst", c.Limits.Burst, time.Second, time.Hour),
 		span("limits.pseudonym_life", c.Limits.PseudonymLife, time.Minute, 7*day),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),

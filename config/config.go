@@ -182,9 +182,9 @@ type Policy struct {
 	MaxTokenTTL time.Duration `koanf:"max_token_ttl"`
 }
 
-// Limits is the section [limits]. All but the last two are requests a second;
-// what is beyond them is answered with 429 and a time to wait. No player comes
-// near them.
+// Limits is the section [limits]. Whole numbers are requests a second, but for
+// limited_streams; what is beyond them is answered with 429 and a time to wait.
+// No player comes near them.
 type Limits struct {
 	// Of one client: an IPv4 address, or the /64 of an IPv6 one.
 	Client int `koanf:"client"`
@@ -201,6 +201,10 @@ type Limits struct {
 	Share int `koanf:"share"`
 	// For one station.
 	Station int `koanf:"station"`
+	// With the credentials of a subject that is limited.
+	Limited int `koanf:"limited"`
+	// How many responses with audio such a subject may have at a time.
+	LimitedStreams int `koanf:"limited_streams"`
 	// How long a client that was quiet may ask at once what it would have been
 	// given in that time.
 	Burst time.Duration `koanf:"burst"`
@@ -261,6 +265,7 @@ func Default() Config {
 		Policy:  Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
 		Limits: Limits{
 			Client: 200, Refused: 20, Sealed: 100, Credential: 50, Subject: 100, Share: 2000, Station: 5000,
+			Limited: 2, LimitedStreams: 1,
 			Burst: 10 * time.Second, PseudonymLife: 24 * time.Hour,
 		},
 		Log: Log{Level: "info", Format: "text"},

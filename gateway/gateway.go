@@ -87,6 +87,7 @@ type BlockIndex interface {
 type Options struct {
 	Opener   Opener
 	Verifier Verifier
+	Subjects policy.Subjects // whose requests are limited; nil: nobody's
 
 	// Blocks must be offline: nothing is ever fetched for a stranger. Without
 	// Blocks or Index there is no /ipfs.
@@ -113,6 +114,7 @@ type Options struct {
 type Limits struct {
 	Streams        int           // answers of /listen at a time; 4096
 	SubjectStreams int           // of them for one subject of a credential; 1024
+	LimitedStreams int           // of them for a subject that is limited; 1
 	Sealed         int           // answers of /ipfs at a time, which take none of Streams; a quarter of Streams
 	Connections    int           // open at a time, of which one address has a quarter, see front.Connections; 4 for each of Streams, and never more than a third of the process's limit on open files
 	URLBytes       int           // of the request target, more is 414; 4096
@@ -137,6 +139,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	orInt(&l.Streams, 4096)
 	orInt(&l.SubjectStreams, 1024)
+	orInt(&l.LimitedStreams, 1)
 	orInt(&l.Sealed, max(1, l.Streams/4))
 	orInt(&l.Connections, connectionsPerStream*l.Streams)
 	l.Connections = boundConnections(l.Connections, openFiles())
@@ -175,7 +178,7 @@ func New(o Options) (*Server, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	l := o.Limits
-	s := &Server{o: o, streams: newSlots(l.Streams, l.SubjectStreams), sealed: newSlots(l.Sealed, l.Sealed)}
+	s := &Server{o: o, streams: newSlots(l.Streams), sealed: newSlots(l.Sealed)}
 	s.clients = clients{
 		proxies: o.Proxies, header: http.CanonicalHeaderKey(o.ClientHeader),
 		life: cmp.Or(o.PseudonymLife, 24*time.Hour), now: o.Now, rand: o.Rand,

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -70,6 +71,7 @@ type realm struct {
 	segments map[string]musen.Segment // by multihash
 	known    map[string]bool          // multihashes of catalogued blocks
 	revoked  map[string]bool          // by id
+	states   map[string]policy.SubjectState
 	onRead   func(c cid.Cid, off int64) error
 }
 
@@ -78,6 +80,7 @@ func newRealm(t testing.TB) *realm {
 	r := &realm{
 		t: t, clock: &clock{t: time.Now()}, audio: map[string][]byte{}, stations: map[string]musen.Station{},
 		segments: map[string]musen.Segment{}, known: map[string]bool{}, revoked: map[string]bool{},
+		states: map[string]policy.SubjectState{},
 	}
 	r.store = blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
 	r.blocks = blockservice.New(r.store, offline.Exchange(r.store))
@@ -92,7 +95,7 @@ func newRealm(t testing.TB) *realm {
 	check(t, err)
 	r.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: "musen", Audience: "musen", Keys: []policy.PublicKey{{ID: "k", Key: public}},
-		LinkKeys: []policy.LinkKey{{ID: "l", Secret: secret}}, Revocations: r, Now: r.clock.Now,
+		LinkKeys: []policy.LinkKey{{ID: "l", Secret: secret}}, Revocations: r, Subjects: r, Now: r.clock.Now,
 	})
 	check(t, err)
 	engine, err := policy.NewEngine(policy.EngineOptions{Now: r.clock.Now})
@@ -260,6 +263,18 @@ func (r *realm) Revoked(id, _ string, _ time.Time) bool {
 
 func (r *realm) KeyRevoked(key string) bool { return r.Revoked("key "+key, "", time.Time{}) }
 
+func (r *realm) SubjectState(subject string) policy.SubjectState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.states[subject], policy.SubjectActive)
+}
+
+func (r *realm) setSubject(subject string, state policy.SubjectState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.states[subject] = state
+}
+
 func (r *realm) Epoch(station string) (uint64, bool) {
 	s, err := r.Station(context.Background(), station)
 	return s.Epoch, err == nil
@@ -318,7 +333,7 @@ type site struct {
 
 func (r *realm) options() Options {
 	return Options{
-		Opener: FromEdge(r.edge), Verifier: r.verifier, Blocks: r.blocks, Index: r,
+		Opener: FromEdge(r.edge), Verifier: r.verifier, Subjects: r, Blocks: r.blocks, Index: r,
 		Now: r.clock.Now, Rand: rand.Reader,
 	}
 }

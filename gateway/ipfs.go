@@ -22,7 +22,7 @@ func (s *Server) serveIPFS(c *gin.Context) {
 		return
 	}
 	c.Set(cidKey, spelled)
-	if err := s.sealed.take(""); err != nil {
+	if err := s.sealed.take("", 0); err != nil {
 		s.refuse(c, err)
 		return
 	}

@@ -39,7 +39,7 @@ func (s *Server) listen(c *gin.Context) {
 		return
 	}
 	subject := subjectOf(grant)
-	if err := s.streams.take(subject); err != nil {
+	if err := s.streams.take(subject, s.streamsOf(grant)); err != nil {
 		s.refuse(c, err)
 		return
 	}
@@ -71,6 +71,19 @@ func subjectOf(g policy.Grant) string {
 		return "id " + v
 	}
 	return ""
+}
+
+// streamsOf is how many streams the bearer of g may have at a time.
+func (s *Server) streamsOf(g policy.Grant) int {
+	if s.limited(g) {
+		return s.o.Limits.LimitedStreams
+	}
+	return s.o.Limits.SubjectStreams
+}
+
+// limited reports whether the subject of g is limited.
+func (s *Server) limited(g policy.Grant) bool {
+	return s.o.Subjects != nil && s.o.Subjects.SubjectState(g.Subject()) == policy.SubjectLimited
 }
 
 // open opens a segment to be heard or to be saved. Who may hear it but not save

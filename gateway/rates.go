@@ -26,6 +26,7 @@ type Rates struct {
 	Subject    int           // with credentials of one subject; 100
 	Share      int           // of all who came in by one share; 2000
 	Station    int           // for one station; 5000
+	Limited    int           // with credentials of a subject that is limited; 2
 	Burst      time.Duration // 10 s
 	Keys       int           // names that each of these remembers; see limit.Options; 131,072
 }
@@ -36,7 +37,8 @@ func (r Rates) withDefaults() Rates {
 		value int
 	}{
 		{&r.Client, 200}, {&r.Refused, 20}, {&r.Sealed, 100}, {&r.Credential, 50},
-		{&r.Subject, 100}, {&r.Share, 2000}, {&r.Station, 5000}, {&r.Keys, 1 << 17},
+		{&r.Subject, 100}, {&r.Share, 2000}, {&r.Station, 5000}, {&r.Limited, 2},
+		{&r.Keys, 1 << 17},
 	} {
 		if *f.field <= 0 {
 			*f.field = f.value
@@ -50,7 +52,7 @@ func (r Rates) withDefaults() Rates {
 
 // rates are the limits on requests.
 type rates struct {
-	client, refused, sealed, credential, subject, share, station *limit.Buckets
+	client, refused, sealed, credential, subject, share, station, limited *limit.Buckets
 }
 
 func newRates(r Rates, now func() time.Time) *rates {
@@ -63,6 +65,7 @@ func newRates(r Rates, now func() time.Time) *rates {
 	return &rates{
 		client: buckets(r.Client), refused: buckets(r.Refused), sealed: buckets(r.Sealed), credential: buckets(r.Credential),
 		subject: buckets(r.Subject), share: buckets(r.Share), station: buckets(r.Station),
+		limited: buckets(r.Limited),
 	}
 }
 
@@ -146,6 +149,8 @@ func (s *Server) pace(g policy.Grant) error {
 	switch subject := g.Subject(); {
 	case subject == "":
 		return nil
+	case s.limited(g):
+		return take(s.rates.limited, "limited", subject)
 	case g.Session() != "": // the subject is the share
 		return take(s.rates.share, "share", subject)
 	default:

@@ -9,23 +9,23 @@ import (
 // slots counts the answers under way, in all and for each subject. Its memory
 // is bounded by the answers under way.
 type slots struct {
-	max, maxSubject int
+	max int
 
 	mu       sync.Mutex
 	taken    int
 	subjects map[string]int
 }
 
-func newSlots(max, maxSubject int) *slots {
-	return &slots{max: max, maxSubject: maxSubject, subjects: make(map[string]int)}
+func newSlots(max int) *slots {
+	return &slots{max: max, subjects: make(map[string]int)}
 }
 
-// take counts one more answer for subject, or refuses. An empty subject has no
-// limit of its own. Every take that succeeds needs one release.
-func (s *slots) take(subject string) error {
+// take counts one more answer for subject, of which there may be most, or
+// refuses. An empty subject has no limit of its own. Every take that succeeds needs one release.
+func (s *slots) take(subject string, most int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if subject != "" && s.subjects[subject] >= s.maxSubject {
+	if subject != "" && s.subjects[subject] >= most {
 		return problem.TooMany
 	}
 	if s.taken >= s.max {

@@ -6,8 +6,9 @@ type CredentialError struct {
 	// Code is stable: credential_malformed, credential_signature,
 	// credential_expired, credential_not_yet_valid, credential_revoked,
 	// credential_issuer, credential_audience, credential_scope for a valid link
-	// on another path or method, or credential_unverifiable while the keys of
-	// its issuer cannot be had.
+	// on another path or method, subject_suspended for a good credential of a
+	// subject that is suspended or ended, or credential_unverifiable while the
+	// keys of its issuer cannot be had.
 	Code string
 	why  string
 }
@@ -26,6 +27,7 @@ const (
 	codeAudience    = "credential_audience"
 	codeScope       = "credential_scope"
 	codeNoKeys      = "credential_unverifiable"
+	codeSuspended   = "subject_suspended"
 )
 
 func refuse(code, why string) error { return &CredentialError{Code: code, why: why} }

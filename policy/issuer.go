@@ -25,8 +25,9 @@ type IssuerOptions struct {
 	KeyID      string
 	Key        ed25519.PrivateKey
 	LinkKeyID  string
-	LinkSecret []byte  // at least 32 random bytes
-	SessionKey LinkKey // of the cookies of shares, not that of links; zero: no sessions
+	LinkSecret []byte   // at least 32 random bytes
+	SessionKey LinkKey  // of the cookies of shares, not that of links; zero: no sessions
+	Subjects   Subjects // that are suspended or ended get nothing; nil: all are active
 	Now        func() time.Time
 	Rand       io.Reader
 	MaxTTL     time.Duration // longest life of a token; 0: 366 days
@@ -144,6 +145,9 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 	}
 	if err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
+	}
+	if barred(i.o.Subjects, r.Subject) {
+		return "", "", time.Time{}, reject("the subject is suspended or ended")
 	}
 	id, err := i.newID()
 	if err != nil {
@@ -274,6 +278,9 @@ func (i *Issuer) Link(r LinkRequest) (raw string, expires time.Time, err error) 
 
 // link makes a link that ends with its parent, if it has one.
 func (i *Issuer) link(r LinkRequest, parent *cat.Parent) (raw string, expires time.Time, err error) {
+	if barred(i.o.Subjects, r.Subject) {
+		return "", time.Time{}, reject("the subject is suspended or ended")
+	}
 	if len(r.Methods) == 0 {
 		r.Methods = []string{"GET", "HEAD"}
 	}

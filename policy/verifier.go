@@ -58,7 +58,8 @@ type VerifierOptions struct {
 	SessionKeys []LinkKey       // of the cookies of shares; none of LinkKeys may be among them
 	Issuers     []ForeignIssuer // whose tokens are accepted besides
 	Revocations Revocations
-	Shares      Shares // nil: no session is good
+	Shares      Shares   // nil: no session is good
+	Subjects    Subjects // nil: all are active
 	// Stations finds stations that foreign issuers name, from memory; nil: they
 	// name none.
 	Stations func(nameOrID string) (id string, ok bool)
@@ -301,6 +302,9 @@ func (v *Verifier) revoked(c *credential) error {
 			return err
 		}
 	}
+	if barred(v.o.Subjects, c.subject) {
+		return refuse(codeSuspended, "the subject is suspended or ended")
+	}
 	if v.o.Revocations.Revoked(c.id, c.subject, c.issued) {
 		return refuse(codeRevoked, "revoked")
 	}
@@ -325,9 +329,9 @@ func (v *Verifier) revoked(c *credential) error {
 	return nil
 }
 
-// Live returns a *CredentialError once g was revoked, does not cover station,
-// or is a link or a session of an epoch of it that is over, and ErrStale while
-// that is not known. It does not look at the expiry
+// Live returns a *CredentialError once g was revoked, its subject suspended, g
+// does not cover station, or is a link or a session of an epoch of it that is
+// over, and ErrStale while that is not known. It does not look at the expiry
 // of g, which never breaks a segment that plays. It is cheap.
 func (v *Verifier) Live(g Grant, station string) error {
 	c := g.get()

@@ -107,6 +107,7 @@ type Options struct {
 	Stations Stations
 	Segments Segments
 	Tokens   Tokens
+	Subjects Subjects
 	Receipts Receipts
 	Origin   Origin
 	Checker  Checker
@@ -169,7 +170,7 @@ func (l Limits) withDefaults() Limits {
 func (o Options) check() error {
 	for name, missing := range map[string]bool{
 		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil,
-		"Receipts": o.Receipts == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
+		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {

@@ -259,6 +259,8 @@ func probes(id, station string, actions []policy.Action) []probe {
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"stations":["jazz"],"ttl":60}`, manage, false, true},
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"ttl":60}`, manage, true, false},
 		{"POST", "/tokens/revoke", `{"jti":"j"}`, manage, true, false},
+		{"GET", "/subjects", "", read, true, false},
+		{"PUT", "/subjects", `{"subject":"eve","state":"limited","reason":"why"}`, manage, true, false},
 		{"GET", "/policy", "", read, true, false},
 		{"POST", "/policy/explain", `{"action":"listen","station":"jazz","subject":"s","actions":["listen"]}`, read, false, true},
 		{"POST", "/policy/explain", `{"action":"listen","subject":"s","actions":["listen"]}`, read, true, false},

@@ -100,7 +100,7 @@ func (w *world) options() Options {
 	edge, err := musen.NewEdge(musen.EdgeOptions{Directory: w.memory, Blocks: w.memory, Keys: w.memory, Policy: engine, Log: log})
 	must(w.t, err)
 	return Options{
-		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Receipts: w.memory,
+		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Subjects: w.memory, Receipts: w.memory,
 		Origin: origin, Checker: checker{edge, w.memory}, Node: w.memory,
 		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,
 		Engine: engine, Verifier: w.verifier, Issuer: w.issuer,
@@ -118,13 +118,13 @@ func (w *world) policies() *policy.Engine {
 	rand.Read(secret)
 	w.issuer, err = policy.NewIssuer(policy.IssuerOptions{
 		Issuer: "musen:test", Audience: "musen:test", KeyID: "k1", Key: private,
-		LinkKeyID: "l1", LinkSecret: secret, Now: w.now, Rand: rand.Reader,
+		LinkKeyID: "l1", LinkSecret: secret, Subjects: w.memory, Now: w.now, Rand: rand.Reader,
 	})
 	must(w.t, err)
 	w.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: "musen:test", Audience: "musen:test",
 		Keys:     []policy.PublicKey{{ID: "k1", Key: public}},
-		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Now: w.now,
+		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Subjects: w.memory, Now: w.now,
 	})
 	must(w.t, err)
 	engine, err := policy.NewEngine(policy.EngineOptions{Now: w.now})

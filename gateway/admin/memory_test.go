@@ -34,6 +34,7 @@ type memory struct {
 	tokens    []musen.Token
 	revoked   map[string]time.Time // jti or "subject "+subject
 	receipts  map[string]keptReceipt
+	subjects  map[string]musen.Subject
 	blocks    map[string][]byte // by multihash
 	peers     map[string][]byte // blocks that peers have, by multihash
 	pins      map[string]cid.Cid
@@ -59,7 +60,8 @@ func newMemory(now func() time.Time) *memory {
 	return &memory{
 		now: now, stations: map[string]musen.Station{}, segments: map[string]*kept{},
 		revoked: map[string]time.Time{}, receipts: map[string]keptReceipt{},
-		blocks: map[string][]byte{}, peers: map[string][]byte{}, pins: map[string]cid.Cid{},
+		subjects: map[string]musen.Subject{},
+		blocks:   map[string][]byte{}, peers: map[string][]byte{}, pins: map[string]cid.Cid{},
 	}
 }
 
@@ -68,6 +70,8 @@ var (
 	_ Segments           = (*memory)(nil)
 	_ Tokens             = (*memory)(nil)
 	_ Receipts           = (*memory)(nil)
+	_ Subjects           = (*memory)(nil)
+	_ policy.Subjects    = (*memory)(nil)
 	_ Node               = (*memory)(nil)
 	_ policy.Revocations = (*memory)(nil)
 	_ musen.Directory    = (*memory)(nil)

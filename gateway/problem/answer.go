@@ -82,6 +82,8 @@ func credentialAnswer(c Code) answer {
 		return answer{401, 0, "The token or link was revoked.", renew}
 	case "credential_issuer":
 		return answer{401, 0, "The token or link comes from an issuer that is not trusted here.", renew}
+	case suspended:
+		return answer{403, 0, "Access for whoever this token or link was issued to is suspended.", "Ask the operator."}
 	case "credential_audience":
 		return answer{401, 0, "The token or link is meant for another node.", renew}
 	}

@@ -44,6 +44,7 @@ const (
 	timeout     Code = "request_timeout"
 	internal    Code = "internal"
 	stale       Code = "revocations_unknown"
+	suspended   Code = "subject_suspended"
 )
 
 // Error returns the code.
@@ -90,7 +91,7 @@ func credentialCode(c Code) Code {
 	if c == "credential_scope" {
 		return notFound
 	}
-	if lookUp(c).status != http.StatusUnauthorized {
+	if c != suspended && lookUp(c).status != http.StatusUnauthorized {
 		return Malformed
 	}
 	return c

@@ -47,6 +47,7 @@ func TestEveryErrorHasAStatusAndACode(t *testing.T) {
 		{&policy.CredentialError{Code: "credential_issuer"}, 401, "credential_issuer"},
 		{&policy.CredentialError{Code: "credential_audience"}, 401, "credential_audience"},
 		{&policy.CredentialError{Code: "credential_scope"}, 404, "not_found"},
+		{&policy.CredentialError{Code: "subject_suspended"}, 403, "subject_suspended"},
 		{&policy.CredentialError{Code: "not_found"}, 401, "credential_malformed"},
 		{Forbidden, 403, "forbidden"},
 		{musen.ErrNotFound, 404, "not_found"},
