@@ -70,8 +70,6 @@ var (
 	_ Segments           = (*memory)(nil)
 	_ Tokens             = (*memory)(nil)
 	_ Receipts           = (*memory)(nil)
-	_ Subjects           = (*memory)(nil)
-	_ policy.Subjects    = (*memory)(nil)
 	_ Node               = (*memory)(nil)
 	_ policy.Revocations = (*memory)(nil)
 	_ musen.Directory    = (*memory)(nil)
@@ -271,10 +269,6 @@ func (m *memory) RevokeToken(_ context.Context, jti string) error {
 		}
 	}
 	return nil
-}
-
-func (m *memory) RevokeSubject(ctx context.Context, subject string) error {
-	return m.RevokeToken(ctx, "subject "+subject)
 }
 
 func (m *memory) RevokeKey(ctx context.Context, key string) error {

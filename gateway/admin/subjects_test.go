@@ -14,6 +14,15 @@ import (
 	"github.com/musenai/musen/policy"
 )
 
+var (
+	_ Subjects        = (*memory)(nil)
+	_ policy.Subjects = (*memory)(nil)
+)
+
+func (m *memory) RevokeSubject(ctx context.Context, subject string) error {
+	return m.RevokeToken(ctx, "subject "+subject)
+}
+
 func (m *memory) SetSubject(_ context.Context, s musen.Subject) error {
 	defer m.lock()()
 	m.subjects[s.Name] = s
