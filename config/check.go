@@ -158,19 +158,42 @@ func (c Config) checkRole(fault faultFunc) {
 	k := c.Keyring
 	switch {
 	case !slices.Contains(Roles(), c.Role):
-		fault("role", "%.40q is not origin, storage or replica", c.Role)
-	case c.Role != RoleOrigin && (k.PassphraseFile != "" || k.IdentityFile != ""):
+		fault("role", "%.40q is not origin, edge, storage or replica", c.Role)
+	case !c.HasKeys() && (k.PassphraseFile != "" || k.IdentityFile != ""):
 		fault("role", "a %s has no keys: leave [keyring] empty", c.Role)
-	case c.Role != RoleOrigin:
+	case !c.HasKeys():
 	case k.PassphraseFile == "" && k.IdentityFile == "":
 		fault("keyring.identity_file", "set it, or keyring.passphrase_file: without one the keyring cannot be opened; musen init makes one")
 	case k.PassphraseFile != "" && k.IdentityFile != "":
 		fault("keyring.identity_file", "set it or keyring.passphrase_file, not both")
 	}
+	c.checkFleet(fault)
 	if !isWord(c.Pin.Site) {
 		fault("pin.site", "%.80q is not a word of at most %d letters, digits, dots and dashes", c.Pin.Site, maxWord)
 	}
 }
+
+// checkFleet is about the gateways that share a catalogue.
+func (c Config) checkFleet(fault faultFunc) {
+	f := c.Fleet
+	if c.Role == RoleEdge && c.Catalogue.PostgresFile == "" {
+		fault("catalogue.postgres_file", "an edge shares the origin's catalogue in PostgreSQL: name the file with its connection string")
+	}
+	if !isWord(f.Name) {
+		fault("fleet.name", "%.80q is not a word of at most %d letters, digits, dots and dashes", f.Name, maxWord)
+	}
+	if 2*f.Poll >= f.Lease {
+		fault("fleet.poll", "%s is not less than half of fleet.lease, %s: one answer that comes late would end the lease", shortDuration(f.Poll), shortDuration(f.Lease))
+	}
+	for _, a := range f.Peers {
+		if !strings.HasPrefix(a, "/") || !strings.Contains(a, "/p2p/") {
+			fault("fleet.peers", "%.80q is not a multiaddress that ends with the peer ID, like \"/ip4/10.0.0.7/tcp/4001/p2p/12D3KooW…\"", a)
+		}
+	}
+}
+
+// HasKeys reports whether a home of this role opens a keyring.
+func (c Config) HasKeys() bool { return c.Role == RoleOrigin || c.Role == RoleEdge }
 
 // checkReplica is about the listeners of a home without keys.
 func (c Config) checkReplica(fault faultFunc) {
@@ -252,6 +275,8 @@ func (c Config) limits() []limit {
 		count("limits.limited_streams", c.Limits.LimitedStreams, 1, 1<<20),
 		span("limits.burst", c.Limits.Burst, time.Second, time.Hour),
 		span("limits.pseudonym_life", c.Limits.PseudonymLife, time.Minute, 7*day),
+		span("fleet.lease", c.Fleet.Lease, time.Second, time.Minute),
+		span("fleet.poll", c.Fleet.Poll, 50*time.Millisecond, 30*time.Second),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),
 		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
 	}

@@ -18,9 +18,10 @@ import (
 // Paths that are not absolute are relative to the home folder. Sizes are
 // written like "32MiB" or "500MB", times like "5m" or "1h30m".
 type Config struct {
-	// What this home is: origin, which holds keys and the catalogue; storage,
-	// an operator's node that pins ciphertext; or replica, a community host. It
-	// is chosen when the home is made.
+	// What this home is: origin, which holds keys and the catalogue, and adds;
+	// edge, a further gateway on the origin's keys and PostgreSQL catalogue;
+	// storage, an operator's node that pins ciphertext; or replica, a community
+	// host. It is chosen when the home is made.
 	Role string `koanf:"role"`
 	// How long streams and adds may take to finish after the node was told to
 	// stop. What is not done by then is cut.
@@ -44,6 +45,11 @@ type Config struct {
 	Replica Replica `koanf:"replica"`
 	// The keys at rest.
 	Keyring Keyring `koanf:"keyring"`
+	// Where the catalogue is: which CID is which segment, and what was revoked.
+	Catalogue Catalogue `koanf:"catalogue"`
+	// The gateways that share one PostgreSQL catalogue. Without one it does
+	// nothing.
+	Fleet Fleet `koanf:"fleet"`
 	// Who may do what, and for how long a credential lasts.
 	Policy Policy `koanf:"policy"`
 	// How much one client, credential or subject may ask for.
@@ -163,9 +169,34 @@ type Replica struct {
 	Socket string `koanf:"socket" file:"path"`
 }
 
-// Keyring is the section [keyring]. An origin sets exactly one of the two, any
-// other role none.
+// Catalogue is the section [catalogue].
+type Catalogue struct {
+	// File, mode 0600, with the connection string of the PostgreSQL database that
+	// holds the catalogue. Empty: the file catalogue.db in the home.
+	PostgresFile string `koanf:"postgres_file" file:"secret"`
+}
+
+// Fleet is the section [fleet].
+type Fleet struct {
+	// What the other gateways call this one. Empty: its peer ID.
+	Name string `koanf:"name"`
+	// How long this gateway may serve without having asked the catalogue what
+	// was revoked. After that it refuses whoever needs a credential, also in the
+	// middle of a stream, until it has asked.
+	Lease time.Duration `koanf:"lease"`
+	// How often it asks, whatever it is told in between.
+	Poll time.Duration `koanf:"poll"`
+	// Multiaddresses, peer ID included, of the nodes that an edge reads blocks
+	// from. Empty: the origin's, as the catalogue has them.
+	Peers []string `koanf:"peers"`
+}
+
+// Keyring is the section [keyring]. An origin or an edge sets exactly one of
+// the two files that open it, any other role none.
 type Keyring struct {
+	// Folder of the keyring. The origin writes it, an edge only reads it: the
+	// origin's own folder, shared, or a copy.
+	Folder string `koanf:"folder" file:"path"`
 	// File whose first line is the passphrase of the keyring, mode 0600.
 	PassphraseFile string `koanf:"passphrase_file" file:"secret"`
 	// File of the age identity that opens the keyring, mode 0600.
@@ -222,11 +253,12 @@ type Log struct {
 }
 
 // Roles are what a home can be.
-func Roles() []string { return []string{RoleOrigin, RoleStorage, RoleReplica} }
+func Roles() []string { return []string{RoleOrigin, RoleEdge, RoleStorage, RoleReplica} }
 
 // The roles.
 const (
 	RoleOrigin  = "origin"
+	RoleEdge    = "edge"
 	RoleStorage = "storage"
 	RoleReplica = "replica"
 )
@@ -262,6 +294,8 @@ func Default() Config {
 			ScrubRate:         8 << 20,
 		},
 		Replica: Replica{Socket: "host.sock"},
+		Keyring: Keyring{Folder: "keys"},
+		Fleet:   Fleet{Lease: 5 * time.Second, Poll: time.Second},
 		Policy:  Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
 		Limits: Limits{
 			Client: 200, Refused: 20, Sealed: 100, Credential: 50, Subject: 100, Share: 2000, Station: 5000,

@@ -56,6 +56,7 @@ func TestDefaults(t *testing.T) {
 	want.Admin.Socket = "/home/dj/musen/admin.sock"
 	want.Replica.Socket = "/home/dj/musen/host.sock"
 	want.Keyring.IdentityFile = "/home/dj/musen/id"
+	want.Keyring.Folder = "/home/dj/musen/keys"
 	c.origins = nil
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
@@ -202,7 +203,12 @@ func TestUnsafeValues(t *testing.T) {
 		"[log]\nformat = \"xml\"":                                {"log.format", "xml"},
 		"shutdown_timeout = \"1h\"":                              {"shutdown_timeout", "30s"}, // H74
 		"recheck_interval = \"1h\"":                              {"recheck_interval", "1m"},
-		"role = \"edge\"":                                        {"role", "edge", "replica"},
+		"role = \"lord\"":                                        {"role", "lord", "edge", "replica"},
+		"role = \"edge\"":                                        {"catalogue.postgres_file"},
+		"[fleet]\nlease = \"2s\"":                                {"fleet.poll", "half"},
+		"[fleet]\nlease = \"0s\"":                                {"fleet.lease", "1s"},
+		"[fleet]\nname = \"my edge\"":                            {"fleet.name", "my edge"},
+		"[fleet]\npeers = [\"/ip4/192.0.2.1/tcp/4001\"]":         {"fleet.peers", "peer ID"},
 		"role = \"replica\"":                                     {"role", "no keys"}, // the test names an identity file
 		"[node]\nannounce = [\"radio.example\"]":                 {"node.announce", "multiaddress"},
 		"[node]\nrelays = [\"/ip4/192.0.2.1/tcp/4001\"]":         {"node.relays", "peer ID"},
@@ -233,6 +239,7 @@ func TestSafeValues(t *testing.T) {
 		"[public]\naddress = \"localhost:8420\"\nbase_url = \"http://127.0.0.1:8420\"",
 		"[admin]\naddress = \"127.0.0.1:0\"\n[metrics]\naddress = \"127.0.0.1:0\"",
 		"[public]\n",
+		"role = \"edge\"\n[catalogue]\npostgres_file = \"pg\"",
 		"",
 	} {
 		c := mustLoad(t, write(t, text+"\n"+identity))

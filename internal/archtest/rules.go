@@ -35,6 +35,7 @@ func roofs() map[string][]string {
 		"gateway":           {".", "policy", "config", "web", "internal/cidpath", "internal/front", "internal/limit", "internal/password"},
 		"internal/host":     {"config", "node", "pin", "internal/cidpath", "internal/front"},
 		"internal/swarm":    {"config", "node", "pin"},
+		"internal/fleet":    {"node"},
 		"internal/wants":    {".", "catalog", "pin"},
 		"internal/testnet":  {everything},
 		"internal/testpg":   {},
@@ -54,7 +55,7 @@ type technology struct {
 // named may be imported everywhere.
 func outside() []technology {
 	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "cmd", "internal/testnet", "bench"}
-	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/testnet"}
+	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/fleet", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{
 		{"github.com/gin-gonic/gin", []string{"gateway"}},

@@ -64,12 +64,14 @@ const (
 )
 
 // A Keyring is an open keyring. It is safe for concurrent use. One process at
-// a time may have a folder open: a write after a foreign one is refused.
+// a time may have a folder open to write: a write after a foreign one is
+// refused. Others may read it, see OpenReader.
 type Keyring struct {
 	dir    string
 	unlock Unlock
 	uid    int // who must own the files
 	log    *slog.Logger
+	reader bool // never writes, and reads again what another process wrote
 
 	realm       string
 	root        tink.AEAD
@@ -161,12 +163,26 @@ func Open(dir string, unlock Unlock) (*Keyring, error) {
 	return k, nil
 }
 
+// OpenReader opens a keyring that another process writes, or a copy of it, as
+// Open does, and changes nothing in the folder. Keys of stations that the other
+// process has made or destroyed since are known after Reload, and a key that is
+// missing is looked for in the folder before that is an error.
+func OpenReader(dir string, unlock Unlock) (*Keyring, error) {
+	k := &Keyring{dir: dir, unlock: unlock, uid: os.Geteuid(), reader: true}
+	if err := k.load(); err != nil {
+		return nil, fmt.Errorf("open keyring %s: %w", dir, err)
+	}
+	return k, nil
+}
+
 func (k *Keyring) load() error {
 	if err := checkDir(k.dir, k.uid); err != nil {
 		return err
 	}
-	if err := removeLeftovers(k.dir); err != nil {
-		return err
+	if !k.reader {
+		if err := removeLeftovers(k.dir); err != nil {
+			return err
+		}
 	}
 	sealed, err := k.read(secretsFile, maxSecretsSize)
 	if err != nil {

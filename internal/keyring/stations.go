@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -137,6 +138,9 @@ func (k *Keyring) loadStations(b []byte) error {
 	stations := make(map[string][]generation, len(doc.Stations))
 	for _, s := range doc.Stations {
 		for _, g := range s.Keys {
+			if k.has(s.ID, g) {
+				continue
+			}
 			key, err := k.unwrapStation(s.ID, g)
 			if err != nil {
 				return fmt.Errorf("%w: the key of generation %d of station %q does not open: restore it from a backup", ErrDamaged, g.Number, s.ID)
@@ -147,6 +151,13 @@ func (k *Keyring) loadStations(b []byte) error {
 	}
 	k.stations, k.written = stations, sha256.Sum256(b)
 	return nil
+}
+
+// has reports whether that very key of a station is in use, and so opens.
+func (k *Keyring) has(station string, g generation) bool {
+	return slices.ContainsFunc(k.stations[station], func(known generation) bool {
+		return known.Number == g.Number && bytes.Equal(known.Wrapped, g.Wrapped)
+	})
 }
 
 // writeStations makes stations durable as stations.json and takes them into
@@ -176,6 +187,9 @@ func (k *Keyring) writeStations(stations map[string][]generation) error {
 // refuses when the file is no longer the one that this keyring knows: another
 // process, or a write of this one that failed half-way, changed it.
 func (k *Keyring) change(f func(map[string][]generation) error) error {
+	if k.reader {
+		return errReader
+	}
 	b, err := k.read(stationsFile, maxStationsSize)
 	if err != nil {
 		return err
@@ -239,8 +253,20 @@ func (k *Keyring) RemoveStation(station string) error {
 	return nil
 }
 
-// find returns the key of a station of that generation, or the newest for 0.
+// find returns the key of a station of that generation, or the newest for 0. A
+// reader looks into the folder before it says that there is none.
 func (k *Keyring) find(station string, number uint32) (generation, error) {
+	g, err := k.lookUp(station, number)
+	if err == nil || !k.reader {
+		return g, err
+	}
+	if reloadErr := k.Reload(); reloadErr != nil {
+		return g, errors.Join(err, reloadErr)
+	}
+	return k.lookUp(station, number)
+}
+
+func (k *Keyring) lookUp(station string, number uint32) (generation, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	keys := k.stations[station]
@@ -256,4 +282,33 @@ func (k *Keyring) find(station string, number uint32) (generation, error) {
 			ErrNoKey, station, number, keys[len(keys)-1].Number, stationsFile)
 	}
 	return keys[i], nil
+}
+
+// errReader refuses what only the process may do that has the folder to itself.
+var errReader = errors.New("this process only reads the keyring: do it at the origin")
+
+// Reload takes into use what another process wrote to stations.json since it
+// was read last: new keys, and that others are destroyed. It is for a reader,
+// and does nothing in any other keyring. If the file is not sound, what was
+// read last stays in use.
+func (k *Keyring) Reload() error {
+	if !k.reader {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var err error
+	for range 3 { // a file that is replaced while it is read has its old bytes blanked
+		var b []byte
+		if b, err = k.read(stationsFile, maxStationsSize); err != nil || sha256.Sum256(b) == k.written {
+			break
+		}
+		if err = k.loadStations(b); err == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read the keys of stations again: %s: %w", filepath.Join(k.dir, stationsFile), err)
+	}
+	return nil
 }

@@ -107,6 +107,20 @@ func (s *Swarm) Admit(ctx context.Context, id, name string) (Member, error) {
 	return s.Peer(ctx, id)
 }
 
+// AdmitGateway lets the node of an edge in as a guest, unless it is a peer
+// already, or was one and was removed.
+func (s *Swarm) AdmitGateway(ctx context.Context, id, name string) error {
+	p, err := peer.Decode(id)
+	if err != nil {
+		return fmt.Errorf("admit gateway %.80q: %w", id, err)
+	}
+	_, known := s.ledger.Gate().Role(p)
+	if known || s.ledger.Gate().Removed(p) {
+		return nil
+	}
+	return s.ledger.Admit(ctx, member.Peer{ID: p, Role: member.Guest, Name: name})
+}
+
 // Remove ends the membership of a peer, which is told so: now, if its line is
 // up, or when it comes back. What it holds stays noise.
 func (s *Swarm) Remove(ctx context.Context, nameOrID string) error {

@@ -47,6 +47,13 @@ func (g *Gate) removed(p peer.ID) bool {
 	return gone
 }
 
+// Removed reports whether p was a member, and was removed lately.
+func (g *Gate) Removed(p peer.ID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.removed(p)
+}
+
 // onlyRemoved reports whether p is let in to be told that it was removed, and
 // for nothing else.
 func (g *Gate) onlyRemoved(p peer.ID) bool {
