@@ -34,7 +34,7 @@ func (a *app) api() (*client.Client, error) {
 	}
 	socket := filepath.Join(home, adminSocket)
 	if cfg, err := loadConfig(home, nil); err == nil {
-		if cfg.Role != config.RoleOrigin {
+		if !cfg.HasKeys() {
 			return nil, hostsHome(home, cfg.Role)
 		}
 		socket = cfg.Admin.Socket

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,10 +27,14 @@ const (
 )
 
 // initOptions say what unlocks a new keyring: a passphrase in a file, or an
-// identity that is generated into a file, in the home unless named.
+// identity that is generated into a file, in the home unless named. An edge has
+// the origin's keyring in place of a new one.
 type initOptions struct {
 	passphraseFile string
 	keyFile        string
+	postgresFile   string // empty: the catalogue is a file in the home
+	edge           bool
+	keys           string // of an edge: the folder of the origin's keyring
 }
 
 // A newHome is what init made.
@@ -48,7 +51,11 @@ func (a *app) initCommand() *cobra.Command {
 		Long: `init makes the home folder: configuration, identity, IPFS repository, catalogue and
 keyring, for its owner alone. A folder that holds anything already is not touched.
 The keyring opens with the passphrase in --passphrase-file, or with a key file that
-init generates.`,
+init generates.
+
+With --catalogue-postgres-file the catalogue is made in PostgreSQL, so that further
+gateways can share it. Each of them is made with --edge: it has the same catalogue, and
+the keyring that is there already, shared or copied.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			home, err := a.homeDir()
@@ -63,7 +70,10 @@ init generates.`,
 		},
 	}
 	c.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "a file, mode 0600, whose first line is the keyring's passphrase")
-	c.Flags().StringVar(&o.keyFile, "key-file", "", "where the generated key file goes (default: "+identityFile+" in the home)")
+	c.Flags().StringVar(&o.keyFile, "key-file", "", "where the generated key file goes (default: "+identityFile+" in the home); with --edge the one that is there")
+	c.Flags().StringVar(&o.postgresFile, "catalogue-postgres-file", "", "a file, mode 0600, with the connection string of the PostgreSQL database for the catalogue")
+	c.Flags().BoolVar(&o.edge, "edge", false, "a further gateway on the catalogue and the keyring of an origin")
+	c.Flags().StringVar(&o.keys, "keys", "", "with --edge: the folder of the origin's keyring, shared or copied")
 	return c
 }
 
@@ -174,6 +184,13 @@ func checkEmpty(home string) error {
 // fillHome makes all that a home holds, in draft; home is where it will lie.
 func fillHome(draft, home string, o initOptions) (peerID string, err error) {
 	cfg := config.Default()
+	if err := o.absolute(); err != nil {
+		return "", err
+	}
+	cfg.Catalogue.PostgresFile = o.postgresFile
+	if o.edge {
+		return fillEdge(draft, cfg, o)
+	}
 	unlock, err := newUnlock(draft, home, o, &cfg.Keyring)
 	if err != nil {
 		return "", err
@@ -185,7 +202,43 @@ func fillHome(draft, home string, o initOptions) (peerID string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := createCatalog(context.Background(), draft, keys, time.Now); err != nil {
+	if err := createCatalog(context.Background(), draft, o.postgresFile, keys); err != nil {
+		return "", err
+	}
+	if peerID, err = node.Init(filepath.Join(draft, nodeDir)); err != nil {
+		return "", err
+	}
+	return peerID, writeConfig(filepath.Join(draft, configFile), cfg)
+}
+
+// absolute makes the paths that were typed so, and refuses options that do not
+// go together.
+func (o *initOptions) absolute() error {
+	switch {
+	case !o.edge && o.keys != "":
+		return usageError("--keys names the keyring of an origin for an edge: give --edge too")
+	case o.edge && (o.keys == "" || o.postgresFile == "" || (o.passphraseFile == "") == (o.keyFile == "")):
+		return usageError("an edge needs --keys, --catalogue-postgres-file, and --passphrase-file or --key-file")
+	}
+	return absolute(&o.keys, &o.postgresFile)
+}
+
+// fillEdge makes the home of an edge. It opens keyring and catalogue, so that a
+// mistake shows now.
+func fillEdge(draft string, cfg config.Config, o initOptions) (peerID string, err error) {
+	cfg.Role, cfg.Keyring = config.RoleEdge, config.Keyring{Folder: o.keys, PassphraseFile: o.passphraseFile, IdentityFile: o.keyFile}
+	if err := absolute(&cfg.Keyring.PassphraseFile, &cfg.Keyring.IdentityFile); err != nil {
+		return "", err
+	}
+	keys, err := openKeyring(cfg)
+	if err != nil {
+		return "", err
+	}
+	rows, err := openCatalog(context.Background(), draft, cfg, keys, nil)
+	if err != nil {
+		return "", err
+	}
+	if err := rows.Close(); err != nil {
 		return "", err
 	}
 	if peerID, err = node.Init(filepath.Join(draft, nodeDir)); err != nil {
@@ -255,7 +308,7 @@ func unsafeIn(home string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := openKeyring(home, cfg)
+	keys, err := openKeyring(cfg)
 	if err != nil {
 		return nil, err
 	}

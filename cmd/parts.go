@@ -42,36 +42,6 @@ func loadConfig(home string, flags map[string]string) (config.Config, error) {
 	return cfg, nil
 }
 
-func openKeyring(home string, cfg config.Config) (*keyring.Keyring, error) {
-	keys, err := keyring.Open(filepath.Join(home, keysDir), keyring.Unlock{
-		PassphraseFile: cfg.Keyring.PassphraseFile, IdentityFile: cfg.Keyring.IdentityFile,
-	})
-	if err != nil {
-		return nil, &failure{exit: exitDamaged, code: "keyring", cause: err, next: "mend what is said above, or restore the folder " + keysDir + " from the backup; nothing was changed"}
-	}
-	return keys, nil
-}
-
-func openCatalog(ctx context.Context, home string, keys *keyring.Keyring, now func() time.Time) (*catalog.Catalog, error) {
-	rows, err := catalog.Open(ctx, filepath.Join(home, catalogFile), catalogOptions(keys, now))
-	switch {
-	case err == nil, errors.Is(err, musen.ErrUnavailable), ctx.Err() != nil:
-		return rows, err
-	case errors.Is(err, musen.ErrNoSpace):
-		return nil, &failure{exit: exitNoSpace, code: "no_space", cause: err, next: "make room on the disk of " + home}
-	}
-	return nil, &failure{exit: exitDamaged, code: "catalogue", cause: err, next: "the audio was not touched: with the right catalogue in its place the node starts as before"}
-}
-
-// createCatalog makes the catalogue of a new home.
-func createCatalog(ctx context.Context, home string, keys *keyring.Keyring, now func() time.Time) error {
-	rows, err := catalog.Create(ctx, filepath.Join(home, catalogFile), catalogOptions(keys, now))
-	if err != nil {
-		return err
-	}
-	return rows.Close()
-}
-
 func catalogOptions(keys *keyring.Keyring, now func() time.Time) catalog.Options {
 	lookup := func(data []byte) []byte {
 		h := keys.Lookup()
@@ -140,6 +110,8 @@ type ended interface {
 	policy.Revocations
 	policy.Shares
 	policy.Subjects
+	// Current returns an error while the rest may be out of date.
+	Current() error
 }
 
 // newGate makes a node trust the tokens and links that its own keyring signs.
@@ -167,7 +139,7 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() ti
 		Keys:        []policy.PublicKey{{ID: kid, Key: key.Public()}},
 		LinkKeys:    []policy.LinkKey{{ID: linkID, Secret: secret}},
 		SessionKeys: []policy.LinkKey{session},
-		Revocations: rows, Shares: rows, Subjects: rows, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
+		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
 	return g, err
 }

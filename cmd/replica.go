@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/host"
 	"github.com/musenai/musen/internal/host/local"
 )
@@ -44,7 +43,7 @@ func (a *app) hostHome() (h hostHome, err error) {
 		return h, &failure{exit: exitNoNode, code: "no_node", what: "no node is running: there is no home in " + h.dir, next: "make a home with `musen join`, or name yours with --home or MUSEN_HOME"}
 	case err != nil:
 		return h, err
-	case cfg.Role == config.RoleOrigin:
+	case cfg.HasKeys():
 		return h, &failure{exit: exitUsage, code: "origin_home", what: h.dir + " is the home of an origin, which carries copies for nobody else",
 			next: "`musen status` tells how it is; to see a replica or a storage node, name its home with --home or MUSEN_HOME"}
 	}

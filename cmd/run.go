@@ -18,6 +18,7 @@ import (
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway"
 	"github.com/musenai/musen/gateway/admin"
+	"github.com/musenai/musen/internal/fleet"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/internal/swarm"
 	"github.com/musenai/musen/node"
@@ -57,13 +58,14 @@ type runningNode struct {
 	log   *slog.Logger
 	ready readyInfo
 
-	node   *node.Node
-	keys   *keyring.Keyring
-	rows   *catalog.Catalog
-	gate   gate
-	origin *musen.Origin
-	edge   *musen.Edge
-	swarm  *swarm.Swarm
+	node    *node.Node
+	keys    *keyring.Keyring
+	rows    *catalog.Catalog
+	gate    gate
+	origin  *musen.Origin
+	edge    *musen.Edge
+	swarm   *swarm.Swarm   // of an origin
+	sources *fleet.Sources // of an edge
 
 	public  *gateway.Server
 	admin   *admin.Server
@@ -97,10 +99,7 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 	if err = n.makeFlows(); err != nil {
 		return n, err
 	}
-	if err = n.origin.Recover(ctx); err != nil {
-		return n, err
-	}
-	if err = n.startSwarm(ctx, o.home); err != nil {
+	if err = n.startRole(ctx, o.home); err != nil {
 		return n, err
 	}
 	if err = n.listen(o.home); err != nil {
@@ -116,19 +115,34 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 	return n, nil
 }
 
+// startRole starts what an origin does besides serving, and what any node does
+// with others that share its catalogue.
+func (n *runningNode) startRole(ctx context.Context, home string) error {
+	if n.isEdge() {
+		return n.startFleet(ctx)
+	}
+	if err := n.origin.Recover(ctx); err != nil {
+		return err
+	}
+	if err := n.startSwarm(ctx, home); err != nil {
+		return err
+	}
+	return n.startFleet(ctx)
+}
+
 // openStores opens what lies on the disk. The IPFS repository comes first: its
 // lock is the lock of the home.
 func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
-	n.swarm = swarm.New()
-	if n.node, err = openNode(ctx, home, n.cfg.Node, n.log, n.swarm.Guard); err != nil {
+	n.swarm, n.sources = swarm.New(), fleet.New()
+	if n.node, err = openNode(ctx, home, n.cfg.Node, n.log, n.guard); err != nil {
 		return err
 	}
 	n.closers = append(n.closers, n.node.Close)
-	if n.keys, err = openKeyring(home, n.cfg); err != nil {
+	if n.keys, err = openKeyring(n.cfg); err != nil {
 		return err
 	}
 	n.keys.LogTo(n.log)
-	if n.rows, err = openCatalog(ctx, home, n.keys, time.Now); err != nil {
+	if n.rows, err = openCatalog(ctx, home, n.cfg, n.keys, n.member()); err != nil {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
@@ -202,17 +216,23 @@ func rates(l config.Limits) gateway.Rates {
 }
 
 func (n *runningNode) serveAdmin(home string) (err error) {
-	n.admin, err = admin.New(admin.Options{
+	o := admin.Options{
 		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Subjects: n.rows, Receipts: n.rows,
-		Origin: n.origin, Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
+		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
-		Members: members{n.swarm}, Invites: members{n.swarm}, Copies: health{n.swarm.Keeper(), n.swarm.Ledger()}, Services: services{n.swarm.Services()},
 		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits:     admin.Limits{LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL},
-	})
-	if err != nil {
+	}
+	if !n.isEdge() {
+		o.Members, o.Invites, o.Services = members{n.swarm}, members{n.swarm}, services{n.swarm.Services()}
+		o.Copies = health{n.swarm.Keeper(), n.swarm.Ledger()}
+	}
+	if n.cfg.Catalogue.PostgresFile != "" {
+		o.Fleet = n.rows
+	}
+	if n.admin, err = admin.New(o); err != nil {
 		return err
 	}
 	socket, err := admin.ListenUnix(n.cfg.Admin.Socket)

@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/musenai/musen/config"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -35,7 +33,7 @@ with 0. SIGHUP reads the TLS certificate again.`,
 			if err != nil {
 				return err
 			}
-			if cfg.Role != config.RoleOrigin {
+			if !cfg.HasKeys() {
 				return serveHost(c.Context(), o)
 			}
 			n, err := startNode(c.Context(), o)

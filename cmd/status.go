@@ -44,6 +44,10 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	gateways, err := api.Gateways(c.Context())
+	if err = unlessRefused(err); err != nil {
+		return err
+	}
 	w := worries{}
 	if copies != nil {
 		if w, err = findWorries(c.Context(), api, time.Now()); err != nil {
@@ -55,7 +59,8 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 			wire.Status
 			Copies *swarm.Replication `json:"copies,omitempty"`
 			worries
-		}{s, copies, w})
+			Gateways []wire.Gateway `json:"gateways,omitempty"`
+		}{s, copies, w, gateways})
 	}
 	fields := [][2]string{
 		{"version", s.Version}, {"realm", s.Realm}, {"peer", s.PeerID}, {"up", (time.Duration(s.Uptime) * time.Second).String()},
@@ -64,7 +69,7 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	for _, addr := range s.Addresses {
 		fields = append(fields, [2]string{"address", addr})
 	}
-	fields = append(fields, summary(copies)...)
+	fields = append(append(fields, gatewayFields(gateways)...), summary(copies)...)
 	a.printFields(append(fields, w.fields(time.Now())...)...)
 	a.printUnhealthy(copies)
 	return nil

@@ -53,7 +53,8 @@ func (n *runningNode) startSwarm(ctx context.Context, home string) error {
 }
 
 // stations is the catalogue's stations; a change of what copies one wants
-// reaches its segments at once.
+// reaches its segments at once. On an edge keeper is nil: the origin comes upon
+// the change when it next compares all.
 type stations struct {
 	*catalog.Catalog
 	keeper *keep.Keeper
@@ -65,7 +66,7 @@ func (s stations) UpdateStation(ctx context.Context, st musen.Station) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Catalog.UpdateStation(ctx, st); err != nil || old.Replication == st.Replication {
+	if err := s.Catalog.UpdateStation(ctx, st); err != nil || old.Replication == st.Replication || s.keeper == nil {
 		return err
 	}
 	for segment, err := range s.Live(ctx) {

@@ -122,9 +122,12 @@ with it is cut within seconds. In place of its jti the whole token may be given.
 				return &failure{exit: exitNotFound, code: "unknown_token", what: "recorded, but no such token was issued here", next: "`musen token list` prints those that were"}
 			}
 			if a.json {
-				return a.printJSON(r)
+				return a.printJSON(struct {
+					wire.Revocation
+					Reach *wire.Reach `json:"reach,omitempty"`
+				}{r, done.Reach})
 			}
-			fmt.Fprintf(a.stdout, "revoked %s\n", firstOf(r.ID, "every token and link of "+r.Subject))
+			fmt.Fprintf(a.stdout, "revoked %s%s\n", firstOf(r.ID, "every token and link of "+r.Subject), reached(done.Reach))
 			return nil
 		},
 	}

@@ -127,6 +127,9 @@ type Options struct {
 	Copies   Copies
 	Services Services
 
+	// Fleet is the gateways that share the catalogue; nil: this node has its own.
+	Fleet Fleet
+
 	Policies  []byte   // Cedar text in force, as Engine loaded it
 	Version   string   // of the program
 	Realm     string   // of the keyring

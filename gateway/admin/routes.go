@@ -58,6 +58,7 @@ func routes() []route {
 		{get, "/openapi.yaml", onNothing, nil, nil, (*Server).getOpenAPI},
 		{get, "/status", onNode, read, nil, (*Server).getStatus},
 		{post, "/gc", onNode, manage, nil, (*Server).collect},
+		{get, "/fleet", onNode, read, nil, (*Server).getFleet},
 
 		{get, "/stations", onEach, use, nil, (*Server).listStations},
 		{post, "/stations", onNode, manage, nil, (*Server).createStation},

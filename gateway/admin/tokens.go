@@ -166,7 +166,7 @@ func (s *Server) revoke(c *gin.Context, _ call) error {
 	if err != nil {
 		return err
 	}
-	return s.answer(c, http.StatusOK, wire.Revoked{Known: known})
+	return s.answer(c, http.StatusOK, wire.Revoked{Known: known, Reach: s.settle(ctx)})
 }
 
 // issued reports whether a token is on record.

@@ -33,6 +33,8 @@ func lookUp(c Code) answer {
 		return answer{409, 0, "It exists already.", "Choose another name, or use what is there."}
 	case gone:
 		return answer{410, 0, "The segment was removed.", "It will not come back."}
+	case NotOrigin:
+		return answer{409, 0, "This node neither adds nor removes.", "Ask the origin of the fleet."}
 	case PreconditionFailed:
 		return answer{412, 0, "A condition of the request does not hold.", "Read the current state and try again."}
 	case tooLarge:

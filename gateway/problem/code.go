@@ -29,6 +29,7 @@ const (
 	TooMany            Code = "too_many_requests"
 	HeaderTooLarge     Code = "header_too_large"
 	Busy               Code = "busy"
+	NotOrigin          Code = "not_origin"
 )
 
 // The problems that an error of another package becomes.

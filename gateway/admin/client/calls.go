@@ -22,6 +22,13 @@ func (c *Client) Status(ctx context.Context) (s wire.Status, err error) {
 	return s, err
 }
 
+// Gateways are those that share the catalogue of the node.
+func (c *Client) Gateways(ctx context.Context) ([]wire.Gateway, error) {
+	var list wire.Fleet
+	err := c.call(ctx, http.MethodGet, "/fleet", nil, &list)
+	return list.Gateways, err
+}
+
 // Stations lists the stations.
 func (c *Client) Stations(ctx context.Context) ([]wire.Station, error) {
 	var list wire.Stations

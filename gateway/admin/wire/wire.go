@@ -188,7 +188,8 @@ type Revocation struct {
 // token with that jti was issued here; of a subject nothing is kept that would
 // tell, so it is always known.
 type Revoked struct {
-	Known bool `json:"known"`
+	Known bool   `json:"known"`
+	Reach *Reach `json:"reach,omitempty"`
 }
 
 // VerifyRequest names the segments to read back; none means all that the
