@@ -155,3 +155,44 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// H47, H44: over HTTP/2 too, what is too large is refused, and no page is told
+// that it may send somebody's credentials.
+func TestHostileRequestsOverHTTP2(t *testing.T) {
+	r := newRealm(t)
+	seg := r.add(musen.Segment{}, audioOf(100))
+	s := r.serveTLS(t.TempDir())
+	path, bearer := "/listen/"+seg.CID.String(), "Bearer "+r.token()
+	many := []string{"Authorization", bearer}
+	for range 150 {
+		many = append(many, "X-A", "b")
+	}
+	crumbs := []string{"Authorization", bearer}
+	for range 150 { // HTTP/2 may send a cookie in pieces
+		crumbs = append(crumbs, "Cookie", "a=b")
+	}
+	for name, c := range map[string]struct {
+		method, path string
+		headers      []string
+		status       int
+	}{
+		"as it should be":  {"GET", path, []string{"Authorization", bearer}, 200},
+		"URL of 5 KiB":     {"GET", path + "?" + strings.Repeat("a", 5<<10), []string{"Authorization", bearer}, 414},
+		"150 headers":      {"GET", path, many, 431},
+		"pieces of cookie": {"GET", path, crumbs, 200},
+		"two credentials":  {"GET", path, []string{"Authorization", bearer, "Authorization", bearer}, 401},
+		"method":           {"PROPFIND", path, []string{"Authorization", bearer}, 405},
+		"TRACE":            {"TRACE", path, []string{"Authorization", bearer}, 405},
+		"preflight":        {"OPTIONS", path, []string{"Origin", "https://evil.example", "Access-Control-Request-Method", "GET"}, 405},
+		"origin null":      {"GET", path, []string{"Origin", "null", "Authorization", bearer}, 200},
+		"override":         {"POST", path, []string{"X-Http-Method-Override", "GET", "Authorization", bearer}, 405},
+	} {
+		a := s.ask(c.method, c.path, c.headers...)
+		if a.err != nil || a.StatusCode != c.status || a.ProtoMajor != 2 {
+			t.Errorf("%s: status %d over %s, want %d: %v", name, a.StatusCode, a.Proto, c.status, a.err)
+		}
+		if v := a.Header.Get("Access-Control-Allow-Origin") + a.Header.Get("Access-Control-Allow-Credentials"); v != "" {
+			t.Errorf("%s: pages are allowed %q", name, v)
+		}
+	}
+}
