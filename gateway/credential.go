@@ -20,9 +20,11 @@ const linkQuery = "CAT"
 
 // A credential is what a request came with, not yet verified.
 type credential struct {
-	raw     string
-	isToken bool
-	inQuery bool // the URL by itself is the permit
+	raw       string
+	isToken   bool
+	isSession bool
+	inQuery   bool   // the URL by itself is the permit
+	session   string // that came with a link
 }
 
 // findCredential takes the one credential of a request: a bearer token, or a
@@ -31,6 +33,9 @@ type credential struct {
 // for sure, or with a link that is spelled in escapes or quotes, is
 // problem.Malformed: what looks for a link to keep it out of logs and caches
 // finds it where the gateway does.
+//
+// The session of a share is a cookie that a browser sends with everything, so it
+// is the credential only of a request that has no other.
 func findCredential(r *http.Request) (credential, url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -55,12 +60,18 @@ func findCredential(r *http.Request) (credential, url.Values, error) {
 		}
 		found = append(found, credential{raw: c.Value})
 	}
+	session, err := sessionOf(r)
 	switch {
+	case err != nil:
+		return credential{}, query, err
+	case len(found) == 0 && session != "":
+		return credential{raw: session, isSession: true}, query, nil
 	case len(found) == 0:
 		return credential{}, query, problem.CredentialMissing
 	case len(found) > 1 || found[0].raw == "":
 		return credential{}, query, problem.Malformed
 	}
+	found[0].session = session
 	return found[0], query, nil
 }
 
@@ -86,12 +97,15 @@ func bearer(v string) string {
 // verify turns a credential into a grant. A link is checked against the
 // canonical path of the CID, whichever way the request spelled it; one that
 // names another path is refused in the same way whether c is defined, known or
-// neither.
+// neither. A player that goes on asking with a link that has expired meanwhile
+// is in its browser's session: a segment that plays, or was paused, goes on.
 func (s *Server) verify(cr credential, method string, c cid.Cid, spelled string) (policy.Grant, error) {
-	if cr.isToken {
+	switch {
+	case cr.isToken:
 		return s.o.Verifier.Token(cr.raw)
-	}
-	if !c.Defined() {
+	case cr.isSession:
+		return s.o.Verifier.Session(cr.raw)
+	case !c.Defined():
 		return s.o.Verifier.Link(cr.raw, method, "/listen/")
 	}
 	g, err := s.o.Verifier.Link(cr.raw, method, "/listen/"+spelled)
@@ -99,5 +113,15 @@ func (s *Server) verify(cr credential, method string, c cid.Cid, spelled string)
 	if errors.As(err, &refused) && refused.Code == "credential_scope" { // the segment's own CID may have the other codec
 		g, err = s.o.Verifier.Link(cr.raw, method, "/listen/"+alias(c))
 	}
+	if cr.session != "" && isExpired(err) {
+		if of, sessionErr := s.o.Verifier.Session(cr.session); sessionErr == nil {
+			return of, nil
+		}
+	}
 	return g, err
+}
+
+func isExpired(err error) bool {
+	refused, ok := errors.AsType[*policy.CredentialError](err)
+	return ok && refused.Code == policy.CodeExpired
 }

@@ -1,10 +1,13 @@
 // Package gateway is the public listener: it takes credentials in, has policy
 // decide, and streams audio out. It is the only package that knows gin.
 //
-//	GET, HEAD /listen/{cid}   audio, for a token or a link that covers it
-//	GET, HEAD /ipfs/{cid}     sealed blocks and CARs, for anybody
-//	GET, HEAD /healthz        the process answers
-//	GET, HEAD /readyz         the node can serve
+//	GET, HEAD /listen/{cid}                  audio, for a token, link or session that covers it
+//	GET, HEAD /ipfs/{cid}                    sealed blocks and CARs, for anybody
+//	GET, HEAD, POST /s/{share}               a share: its password, then a session
+//	GET, HEAD /stations/{station}            the page that plays a station, for a session or token
+//	GET, HEAD /stations/{station}/segments   what it plays, with fresh links
+//	GET, HEAD /healthz                       the process answers
+//	GET, HEAD /readyz                        the node can serve
 //
 // It opens no segment itself and holds no key: an Opener gives it a Stream
 // against a grant, and what the Stream writes is what the client gets. It does
@@ -70,6 +73,7 @@ func (o edgeOpener) Open(ctx context.Context, g policy.Grant, a policy.Action, c
 type Verifier interface {
 	Token(raw string) (policy.Grant, error)
 	Link(raw, method, path string) (policy.Grant, error)
+	Session(raw string) (policy.Grant, error)
 	// Known reports whether raw was verified before. It checks no signature.
 	Known(raw string) bool
 	// Live reports, while a response goes on, that g was not revoked since.
@@ -93,6 +97,9 @@ type Options struct {
 	// Blocks or Index there is no /ipfs.
 	Blocks blockservice.BlockService
 	Index  BlockIndex
+
+	// Pages are the routes for people; nil: there are none.
+	Pages *Pages
 
 	// Ready says why the node cannot serve now; nil: it always can. The reason
 	// is logged and not told.
@@ -162,6 +169,7 @@ type Server struct {
 	streams  *slots
 	sealed   *slots           // of strangers, who must not keep listeners out
 	ipfs     *front.Trustless // nil: no /ipfs
+	pages    *pages           // nil: none
 	conns    *front.Connections
 	answers  *front.Answers
 	clients  clients
@@ -199,6 +207,12 @@ func New(o Options) (*Server, error) {
 		}
 		s.ipfs = h
 	}
+	if o.Pages != nil {
+		var err error
+		if s.pages, err = newPages(o.Pages, o.Now); err != nil {
+			return nil, err
+		}
+	}
 	s.engine = s.routes()
 	s.http = s.newHTTP()
 	return s, nil
@@ -233,6 +247,9 @@ func (s *Server) routes() *gin.Engine {
 		}
 		e.Handle(method, "/healthz", s.healthz)
 		e.Handle(method, "/readyz", s.readyz)
+	}
+	if s.pages != nil {
+		s.routePages(e)
 	}
 	return e
 }

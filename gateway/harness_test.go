@@ -60,6 +60,7 @@ type realm struct {
 	clock    *clock
 	issuer   *policy.Issuer
 	verifier *policy.Verifier
+	engine   *policy.Engine
 	edge     *musen.Edge
 	store    blockstore.Blockstore
 	blocks   blockservice.BlockService
@@ -72,6 +73,7 @@ type realm struct {
 	known    map[string]bool          // multihashes of catalogued blocks
 	revoked  map[string]bool          // by id
 	states   map[string]policy.SubjectState
+	shares   map[string]musen.Share // by secret
 	onRead   func(c cid.Cid, off int64) error
 }
 
@@ -80,7 +82,7 @@ func newRealm(t testing.TB) *realm {
 	r := &realm{
 		t: t, clock: &clock{t: time.Now()}, audio: map[string][]byte{}, stations: map[string]musen.Station{},
 		segments: map[string]musen.Segment{}, known: map[string]bool{}, revoked: map[string]bool{},
-		states: map[string]policy.SubjectState{},
+		shares: map[string]musen.Share{}, states: map[string]policy.SubjectState{},
 	}
 	r.store = blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
 	r.blocks = blockservice.New(r.store, offline.Exchange(r.store))
@@ -88,20 +90,24 @@ func newRealm(t testing.TB) *realm {
 	check(t, err)
 	secret, err := seal.NewKey(rand.Reader) // 32 random bytes
 	check(t, err)
+	sessionSecret, err := seal.NewKey(rand.Reader)
+	check(t, err)
+	session := policy.LinkKey{ID: "s", Secret: sessionSecret}
 	r.issuer, err = policy.NewIssuer(policy.IssuerOptions{
 		Issuer: "musen", Audience: "musen", KeyID: "k", Key: private,
-		LinkKeyID: "l", LinkSecret: secret, Now: r.clock.Now, Rand: rand.Reader,
+		LinkKeyID: "l", LinkSecret: secret, SessionKey: session, Now: r.clock.Now, Rand: rand.Reader,
 	})
 	check(t, err)
 	r.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: "musen", Audience: "musen", Keys: []policy.PublicKey{{ID: "k", Key: public}},
-		LinkKeys: []policy.LinkKey{{ID: "l", Secret: secret}}, Revocations: r, Subjects: r, Now: r.clock.Now,
+		LinkKeys: []policy.LinkKey{{ID: "l", Secret: secret}}, SessionKeys: []policy.LinkKey{session},
+		Revocations: r, Shares: r, Subjects: r, Now: r.clock.Now,
 	})
 	check(t, err)
-	engine, err := policy.NewEngine(policy.EngineOptions{Now: r.clock.Now})
+	r.engine, err = policy.NewEngine(policy.EngineOptions{Now: r.clock.Now})
 	check(t, err)
 	r.edge, err = musen.NewEdge(musen.EdgeOptions{
-		Directory: r, Blocks: r, Keys: r, Policy: engine, Log: slog.New(slog.DiscardHandler),
+		Directory: r, Blocks: r, Keys: r, Policy: r.engine, Log: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)
 	r.addStation("jazz", true)

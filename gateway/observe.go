@@ -94,7 +94,7 @@ func methodName(m string) string {
 }
 
 // refuseOversize refuses requests that are larger than any honest one, and
-// those with a body, which no route takes.
+// those with a body, which no route takes but that of shares.
 func (s *Server) refuseOversize(c *gin.Context) {
 	r, l := c.Request, s.o.Limits
 	fields := 0
@@ -107,6 +107,8 @@ func (s *Server) refuseOversize(c *gin.Context) {
 		err = problem.URITooLong
 	case fields > l.Headers:
 		err = problem.HeaderTooLarge
+	case c.FullPath() == shareRoute && r.Method == http.MethodPost && r.ContentLength >= 0 && r.ContentLength <= maxForm:
+		return
 	case r.ContentLength != 0:
 		err = problem.BadRequest
 	default:
@@ -122,18 +124,27 @@ func (s *Server) refuseOversize(c *gin.Context) {
 // refuse answers with the problem that err is, counts it, and logs what went
 // wrong when it is the node's fault and not that of a client who went away.
 func (s *Server) refuse(c *gin.Context, err error) {
+	setRetry(c, err)
+	s.note(c, err, problem.Write(c.Writer, c.Request, err))
+	s.answers.Send(c.Writer)
+}
+
+// setRetry tells who went beyond a limit how long to wait, and the log which.
+func setRetry(c *gin.Context, err error) {
 	if fast, ok := errors.AsType[*tooFast](err); ok {
 		c.Header("Retry-After", fast.retryAfter())
 		c.Set(limitKey, fast.limit)
 	}
-	p := problem.Write(c.Writer, c.Request, err)
+}
+
+// note counts and logs that a request was answered with p, which err is.
+func (s *Server) note(c *gin.Context, err error, p problem.Problem) {
 	c.Set(codeKey, string(p.Code))
 	s.countRefusal(clientOf(c.Request.Context()), p.Status)
 	gone := c.Request.Context().Err() != nil
 	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && !gone {
 		s.o.Log.Error("request failed", "request", p.RequestID, "error", withoutAddresses(err))
 	}
-	s.answers.Send(c.Writer)
 }
 
 // withoutAddresses is the text of err, unless it may name who is at the other
@@ -149,7 +160,9 @@ func withoutAddresses(err error) string {
 }
 
 func (s *Server) noMethod(c *gin.Context) {
-	c.Header("Allow", "GET, HEAD")
+	if c.Writer.Header().Get("Allow") == "" { // gin knows the methods of a route
+		c.Header("Allow", "GET, HEAD")
+	}
 	s.refuse(c, problem.MethodNotAllowed)
 }
 

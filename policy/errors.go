@@ -16,6 +16,9 @@ type CredentialError struct {
 // Error names the code and what was wrong.
 func (e *CredentialError) Error() string { return "check credential: " + e.Code + ": " + e.why }
 
+// CodeExpired is the Code of a credential whose time is over.
+const CodeExpired = codeExpired
+
 // The codes of a CredentialError.
 const (
 	codeMalformed   = "credential_malformed"

@@ -15,6 +15,10 @@ const sharePrefix = "share:"
 
 func isShare(subject string) bool { return strings.HasPrefix(subject, sharePrefix) }
 
+// ShareSubject is the subject of the sessions of a share, and of the links that
+// are minted with them.
+func ShareSubject(id string) string { return sharePrefix + id }
+
 // shareLives reports whether the share whose subject c has was not revoked, and
 // has the password that it had then.
 func (v *Verifier) shareLives(c *credential) bool {

@@ -21,6 +21,10 @@ func lookUp(c Code) answer {
 		return answer{400, 0, "The request cannot be understood.", "Correct the request."}
 	case Forbidden:
 		return answer{403, 0, "The token does not allow this.", "Ask the operator for a token that does."}
+	case ShareEnded:
+		return answer{403, 0, "This link was ended.", "Ask whoever gave it to you for a new one."}
+	case WrongPassword:
+		return answer{403, 0, "That is not the password.", "Try again, or ask whoever gave you the link."}
 	case notFound:
 		return answer{404, 0, "There is nothing here for this token or link.", "Check the address, and that the token or link is meant for it."}
 	case MethodNotAllowed:

@@ -30,6 +30,8 @@ const (
 	HeaderTooLarge     Code = "header_too_large"
 	Busy               Code = "busy"
 	NotOrigin          Code = "not_origin"
+	ShareEnded         Code = "share_ended"
+	WrongPassword      Code = "wrong_password"
 )
 
 // The problems that an error of another package becomes.
