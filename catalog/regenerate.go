@@ -23,6 +23,7 @@ func (c *Catalog) RegenerateShare(ctx context.Context, s musen.Share, secret str
 			r, err = c.regenerate(ctx, tx, s, secret)
 			return err
 		},
+		kind: ofShares, also: ofStations,
 		done: func() {
 			c.stations.setEpoch(r.Station, uint64(r.Epoch))
 			c.shares.change(func(old *musen.Share) {

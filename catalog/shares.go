@@ -104,9 +104,13 @@ func (m *shareMap) find(mac []byte) (musen.Share, bool) {
 	return s, ok
 }
 
+// put keeps a revocation that could not be written.
 func (m *shareMap) put(s musen.Share, mac []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if s.Revoked.IsZero() {
+		s.Revoked = m.byID[s.ID].Revoked
+	}
 	m.byID[s.ID] = s
 	m.bySecret[string(mac)] = s.ID
 }
@@ -262,6 +266,9 @@ func (c *Catalog) Generation(share string) (uint64, bool) {
 // succeed than the share has uses. Other processes are not told: nothing but
 // this count depends on it.
 func (c *Catalog) UseShare(ctx context.Context, id string) error {
+	if s, ok := c.shares.get(id); ok && !s.Revoked.IsZero() {
+		return c.failed(musen.ErrGone, "use share %.80q", id)
+	}
 	r := shareRow{ID: id}
 	err := c.writer.write(ctx, change{
 		apply: func(ctx context.Context, tx bun.Tx) error {

@@ -20,8 +20,8 @@ const maxBatch = 256
 type change struct {
 	apply func(ctx context.Context, tx bun.Tx) error
 	// kind is what memory, also that of other processes, holds of the rows that
-	// are changed. Empty: nothing.
-	kind kind
+	// are changed, and also, if it is more than one. Empty: nothing.
+	kind, also kind
 	// done runs after the commit and before the answer, in commit order. It
 	// brings memory up to what is on disk. May be nil.
 	done func()
@@ -207,8 +207,10 @@ func (w *writer) transact(batch []*request) []error {
 // kindsOf are the kinds of the changes without an error, each once.
 func kindsOf(batch []*request, errs []error) (kinds []kind) {
 	for i, r := range batch {
-		if errs[i] == nil && r.kind != "" && !slices.Contains(kinds, r.kind) {
-			kinds = append(kinds, r.kind)
+		for _, k := range [...]kind{r.kind, r.also} {
+			if errs[i] == nil && k != "" && !slices.Contains(kinds, k) {
+				kinds = append(kinds, k)
+			}
 		}
 	}
 	return kinds
