@@ -17,7 +17,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.quickstartCommand(), a.initCommand(), a.serveCommand(),
 		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(),
-		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.getCommand(),
+		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.shareCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
 		a.joinCommand(), a.replicaCommand(),
 		a.policyCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),

@@ -19,6 +19,7 @@ import (
 	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/keyring"
+	"github.com/musenai/musen/internal/password"
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/policy"
 )
@@ -103,6 +104,8 @@ type gate struct {
 	engine   *policy.Engine
 	verifier *policy.Verifier
 	issuer   *policy.Issuer
+
+	passwords *password.Hasher // of shares
 }
 
 // ended is what the catalogue says of credentials.
@@ -121,6 +124,9 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() ti
 	}
 	if g.engine, err = policy.NewEngine(policy.EngineOptions{Policies: g.text, Now: now}); err != nil {
 		return g, &failure{exit: exitUsage, code: "policy", cause: err, next: "mend the file and try `musen policy check`"}
+	}
+	if g.passwords, err = password.New(keys.Pepper(), cfg.Share.PasswordsAtOnce); err != nil {
+		return g, err
 	}
 	name := "musen:" + keys.Realm()
 	kid, key := keys.IssuerKey()

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/musenai/musen"
@@ -178,7 +180,7 @@ func (n *runningNode) servePublic() (err error) {
 	p := n.cfg.Public
 	n.public, err = gateway.New(gateway.Options{
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
-		Blocks: n.node.Offline(), Index: n.rows,
+		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(),
 		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader,
 		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows,
 		Limits: gateway.Limits{
@@ -207,6 +209,15 @@ func (n *runningNode) servePublic() (err error) {
 	return nil
 }
 
+// pages are the parts of the routes for people.
+func (n *runningNode) pages() *gateway.Pages {
+	base, _ := url.Parse(n.cfg.Public.BaseURL) // the configuration was checked
+	return &gateway.Pages{
+		Shares: n.rows, Library: n.rows, Policy: n.gate.engine, Minter: n.gate.issuer,
+		Passwords: n.gate.passwords, LinkTTL: n.cfg.Policy.LinkTTL, Base: strings.TrimSuffix(base.EscapedPath(), "/"),
+	}
+}
+
 // rates are the limits on requests as configured.
 func rates(l config.Limits) gateway.Rates {
 	return gateway.Rates{
@@ -218,12 +229,16 @@ func rates(l config.Limits) gateway.Rates {
 func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
 		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Subjects: n.rows, Receipts: n.rows,
+		Shares: n.rows, Passwords: n.gate.passwords,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
 		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
-		Limits:     admin.Limits{LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL},
+		Limits: admin.Limits{
+			LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
+			ShareTTL: n.cfg.Share.TTL, SessionTTL: n.cfg.Share.SessionTTL,
+		},
 	}
 	if !n.isEdge() {
 		o.Members, o.Invites, o.Services = members{n.swarm}, members{n.swarm}, services{n.swarm.Services()}

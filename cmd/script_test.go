@@ -59,6 +59,11 @@ func TestScripts(t *testing.T) {
 			"plays":     cmdPlays,
 			"headfield": cmdHeadField,
 			"cut":       cmdCut,
+
+			"post":       cmdPost,
+			"session":    cmdSession,
+			"location":   cmdLocation,
+			"segmenturl": cmdSegmentURL,
 		},
 	})
 }

@@ -279,6 +279,9 @@ func (c Config) limits() []limit {
 		span("fleet.poll", c.Fleet.Poll, 50*time.Millisecond, 30*time.Second),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),
 		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
+		span("share.ttl", c.Share.TTL, time.Minute, 366*day),
+		span("share.session_ttl", c.Share.SessionTTL, time.Minute, 31*day),
+		count("share.passwords_at_once", c.Share.PasswordsAtOnce, 1, 256),
 	}
 }
 

@@ -54,6 +54,8 @@ type Config struct {
 	Policy Policy `koanf:"policy"`
 	// How much one client, credential or subject may ask for.
 	Limits Limits `koanf:"limits"`
+	// Links that open a station to whoever has them.
+	Share Share `koanf:"share"`
 	// What the node writes to stderr.
 	Log Log `koanf:"log"`
 
@@ -244,6 +246,16 @@ type Limits struct {
 	PseudonymLife time.Duration `koanf:"pseudonym_life"`
 }
 
+// Share is the section [share].
+type Share struct {
+	// How long a share opens its station, unless it is asked for otherwise.
+	TTL time.Duration `koanf:"ttl"`
+	// How long who opened it may listen, unless it is asked for otherwise.
+	SessionTTL time.Duration `koanf:"session_ttl"`
+	// How many passwords are checked at once. Each takes 19 MiB of memory.
+	PasswordsAtOnce int `koanf:"passwords_at_once"`
+}
+
 // Log is the section [log].
 type Log struct {
 	// The least that is written: debug, info, warn or error.
@@ -302,6 +314,7 @@ func Default() Config {
 			Limited: 2, LimitedStreams: 1,
 			Burst: 10 * time.Second, PseudonymLife: 24 * time.Hour,
 		},
-		Log: Log{Level: "info", Format: "text"},
+		Share: Share{TTL: 30 * 24 * time.Hour, SessionTTL: 12 * time.Hour, PasswordsAtOnce: 2},
+		Log:   Log{Level: "info", Format: "text"},
 	}
 }

@@ -65,6 +65,7 @@ type Pages struct {
 	Minter    Minter
 	Passwords Passwords
 	LinkTTL   time.Duration // of the links that a load of a list mints
+	Base      string        // path under which a proxy serves the listener, such as /radio; usually none
 }
 
 func (p *Pages) check() error {
@@ -137,10 +138,16 @@ func setPrivate(h http.Header) {
 	h.Set("Vary", "Authorization, Cookie")
 }
 
+// filled is what a template is filled in with.
+type filled struct {
+	Base string
+	Of   any
+}
+
 // page answers with a template.
 func (s *Server) page(c *gin.Context, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := s.pages.templates.ExecuteTemplate(&b, name, data); err != nil {
+	if err := s.pages.templates.ExecuteTemplate(&b, name, filled{s.pages.Base, data}); err != nil {
 		s.refuse(c, fmt.Errorf("fill in %s: %w", name, err))
 		return
 	}

@@ -213,7 +213,7 @@ func (s *Server) openShare(c *gin.Context, share musen.Share, station musen.Stat
 // secret.
 func (s *Server) toStation(c *gin.Context, id string) {
 	setPageHeaders(c.Writer.Header())
-	c.Header("Location", "/stations/"+id)
+	c.Header("Location", s.pages.Base+"/stations/"+id)
 	c.Header("Content-Length", "0")
 	c.Status(http.StatusSeeOther)
 	c.Writer.WriteHeaderNow()

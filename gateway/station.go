@@ -203,7 +203,7 @@ func (s *Server) list(g policy.Grant, station musen.Station, segment musen.Segme
 	}
 	l = listed{
 		CID: id, Title: segment.Title, Artist: segment.Artist, MediaType: segment.MediaType,
-		DurationMS: segment.Duration.Milliseconds(), URL: "/listen/" + id + "?" + linkQuery + "=" + raw,
+		DurationMS: segment.Duration.Milliseconds(), URL: s.pages.Base + "/listen/" + id + "?" + linkQuery + "=" + raw,
 	}
 	if download {
 		l.Download = l.URL + "&download=1"

@@ -119,6 +119,9 @@ type Options struct {
 	Now      func() time.Time // clock
 	Rand     io.Reader        // source of request ids
 	Log      *slog.Logger
+	Shares   Shares
+
+	Passwords Passwords // of shares
 
 	// Those of this group are nil on a node without a swarm: their routes answer
 	// no_swarm.
@@ -148,6 +151,11 @@ type Limits struct {
 	TokenTTL    time.Duration // default of tokens, 24 h
 	MaxTokenTTL time.Duration // default 366 days
 	ReceiptTTL  time.Duration // idempotency keys are remembered that long; default 24 h
+
+	ShareTTL      time.Duration // default of shares, 30 days
+	MaxShareTTL   time.Duration // default 366 days
+	SessionTTL    time.Duration // default of the sessions that they open, 12 h
+	MaxSessionTTL time.Duration // default 31 days
 }
 
 func (l Limits) withDefaults() Limits {
@@ -161,6 +169,10 @@ func (l Limits) withDefaults() Limits {
 		{&l.TokenTTL, 24 * time.Hour},
 		{&l.MaxTokenTTL, 366 * 24 * time.Hour},
 		{&l.ReceiptTTL, 24 * time.Hour},
+		{&l.ShareTTL, 30 * 24 * time.Hour},
+		{&l.MaxShareTTL, 366 * 24 * time.Hour},
+		{&l.SessionTTL, 12 * time.Hour},
+		{&l.MaxSessionTTL, 31 * 24 * time.Hour},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -174,6 +186,7 @@ func (o Options) check() error {
 	for name, missing := range map[string]bool{
 		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
+		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {

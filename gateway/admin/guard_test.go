@@ -218,8 +218,8 @@ type probe struct {
 	hidden             bool            // 404 for who does not cover jazz
 }
 
-// probes are one for each route at least; id and station are of jazz.
-func probes(id, station string, actions []policy.Action) []probe {
+// probes are one for each route at least; id, station and share are of jazz.
+func probes(id, station, share string, actions []policy.Action) []probe {
 	use := []policy.Action{policy.Add, policy.Manage, policy.Audit}
 	read, manage := []policy.Action{policy.Manage, policy.Audit}, []policy.Action{policy.Manage}
 	return []probe{
@@ -232,6 +232,12 @@ func probes(id, station string, actions []policy.Action) []probe {
 		{"GET", "/stations/" + station, "", use, false, true},
 		{"PATCH", "/stations/jazz", `{"description":"x"}`, manage, false, true},
 		{"DELETE", "/stations/jazz?force=maybe", "", manage, false, true},
+		{"GET", "/stations/jazz/shares", "", read, false, true},
+		{"POST", "/stations/jazz/shares", `{"ttl":60}`, manage, false, true},
+		{"POST", "/stations/jazz/shares/regenerate", "body", manage, false, true},
+		{"GET", "/shares", "", actions, false, false},
+		{"DELETE", "/shares/" + share, "body", manage, false, true},
+		{"PUT", "/shares/" + share + "/password", `{"password":""}`, manage, false, true},
 		{"GET", "/stations/jazz/segments", "", use, false, true},
 		{"POST", "/stations/jazz/segments", `audio`, []policy.Action{policy.Add}, false, true},
 		{"GET", "/segments/" + id, "", use, false, true},
@@ -274,7 +280,9 @@ func TestPermissions(t *testing.T) {
 	jazz, rock := w.station("jazz"), w.station("rock")
 	id := w.segment("jazz", "one").CID
 	actions := []policy.Action{policy.Listen, policy.Download, policy.ReleaseKey, policy.Add, policy.Manage, policy.Moderate, policy.Audit, policy.Host}
-	probes := probes(id, jazz.ID, actions)
+	share, err := w.local.CreateShare(t.Context(), "jazz", wire.NewShare{})
+	must(t, err)
+	probes := probes(id, jazz.ID, share.ID, actions)
 	if len(probes) < len(routes()) {
 		t.Fatalf("%d probes for %d routes", len(probes), len(routes()))
 	}

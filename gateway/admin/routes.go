@@ -46,6 +46,8 @@ func routes() []route {
 		station  = "/stations/:station"
 		segments = station + "/segments"
 		segment  = "/segments/:cid"
+		shares   = "/shares"
+		share    = shares + "/:share"
 		peers    = "/peers"
 		peer     = peers + "/:peer"
 		services = "/services"
@@ -65,6 +67,13 @@ func routes() []route {
 		{get, station, onStation, use, nil, (*Server).getStation},
 		{http.MethodPatch, station, onStation, manage, nil, (*Server).changeStation},
 		{http.MethodDelete, station, onStation, manage, []string{"force"}, (*Server).removeStation},
+
+		{get, shares, onEach, read, nil, (*Server).listAllShares},
+		{http.MethodDelete, share, onEach, manage, nil, (*Server).revokeShare},
+		{http.MethodPut, share + "/password", onEach, manage, nil, (*Server).setSharePassword},
+		{get, station + shares, onStation, read, nil, (*Server).listShares},
+		{post, station + shares, onStation, manage, nil, (*Server).createShare},
+		{post, station + shares + "/regenerate", onStation, manage, nil, (*Server).regenerateShare},
 
 		{get, segments, onStation, use, []string{"cursor", "limit"}, (*Server).listSegments},
 		{post, segments, onStation, add, uploadParameters(), (*Server).upload},
