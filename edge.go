@@ -146,7 +146,7 @@ func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.
 	if err != nil {
 		return nil, fmt.Errorf("open segment %s: %w", held.segment.CID, errors.Join(ErrUnavailable, err))
 	}
-	return &Stream{edge: e, held: held, station: station, decision: d, opener: opener}, nil
+	return &Stream{edge: e, held: held, station: station, grant: g, decision: d, opener: opener}, nil
 }
 
 // missNeighbour takes the time of a look-up of mh that finds nothing.
@@ -277,9 +277,27 @@ type Stream struct {
 	edge     *Edge
 	held     *openSegment
 	station  Station
+	grant    policy.Grant
 	decision policy.Decision
 	opener   *seal.Opener
 }
+
+// Recheck decides again what the stream was opened for, by the policies, roles
+// and settings of now, as if it had been asked for at the same time: what was
+// withdrawn since is ErrNotFound, what only ran out is not.
+func (s *Stream) Recheck(ctx context.Context) error {
+	station, err := s.edge.Directory.Station(ctx, s.station.ID)
+	if err != nil {
+		return err
+	}
+	r := resource(station, s.held.segment)
+	r.At = s.decision.At()
+	return refusal(s.edge.Policy.Decide(s.grant, s.decision.Action(), r), s.held.segment)
+}
+
+// MaxStreams is how many streams at a time the policies let the subject of the
+// grant have; 0: they do not say.
+func (s *Stream) MaxStreams() int { return s.decision.Streams() }
 
 // Segment is what the stream plays.
 func (s *Stream) Segment() Segment { return s.held.segment }

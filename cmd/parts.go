@@ -22,6 +22,7 @@ import (
 	"github.com/musenai/musen/internal/password"
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
 )
 
 // ownerOnly keeps what this process makes from now on from everybody but its
@@ -86,21 +87,9 @@ func openNode(ctx context.Context, home string, cfg config.Node, log *slog.Logge
 	return n, nil
 }
 
-// policyText is the Cedar text in force.
-func policyText(cfg config.Policy) ([]byte, error) {
-	if cfg.File == "" {
-		return policy.DefaultPolicies(), nil
-	}
-	text, err := os.ReadFile(cfg.File)
-	if err != nil {
-		return nil, &failure{exit: exitUsage, code: "policy", cause: fmt.Errorf("read policies: %w", err), next: "check the setting policy.file"}
-	}
-	return text, nil
-}
-
 // gate is all of policy that a node runs with.
 type gate struct {
-	text     []byte
+	place    folder.Place
 	engine   *policy.Engine
 	verifier *policy.Verifier
 	issuer   *policy.Issuer
@@ -119,11 +108,8 @@ type ended interface {
 
 // newGate makes a node trust the tokens and links that its own keyring signs.
 func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() time.Time, rand io.Reader) (g gate, err error) {
-	if g.text, err = policyText(cfg.Policy); err != nil {
+	if err = g.openPolicies(cfg.Policy, now); err != nil {
 		return g, err
-	}
-	if g.engine, err = policy.NewEngine(policy.EngineOptions{Policies: g.text, Now: now}); err != nil {
-		return g, &failure{exit: exitUsage, code: "policy", cause: err, next: "mend the file and try `musen policy check`"}
 	}
 	if g.passwords, err = password.New(keys.Pepper(), cfg.Share.PasswordsAtOnce); err != nil {
 		return g, err
@@ -148,6 +134,29 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() ti
 		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
 	return g, err
+}
+
+// openPolicies makes the engine. A node does not start with policies that do
+// not load.
+func (g *gate) openPolicies(cfg config.Policy, now func() time.Time) error {
+	g.place = policyPlace(cfg)
+	files, err := g.place.Read()
+	if err != nil {
+		return &failure{exit: exitUsage, code: "policy", cause: err, next: "check the settings policy.dir and policy.file"}
+	}
+	zone, err := cfg.Location()
+	if err == nil {
+		g.engine, err = policy.NewEngine(policy.EngineOptions{Files: files, Now: now, Zone: zone})
+	}
+	if err != nil {
+		return &failure{exit: exitUsage, code: "policy", cause: err, next: "mend the file and try `musen policy check`"}
+	}
+	return nil
+}
+
+// policyPlace is where the policies of a home lie.
+func policyPlace(cfg config.Policy) folder.Place {
+	return folder.Place{Dir: cfg.Dir, File: cfg.File}
 }
 
 // blocks is a node as the root package sees it: with its errors.

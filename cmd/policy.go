@@ -9,26 +9,27 @@ import (
 
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
 )
 
 func (a *app) policyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "policy", Short: "Check policies, and explain decisions", Args: none, RunE: showHelp}
-	c.AddCommand(a.policyCheck(), a.policyExplain(), a.policyShow())
+	c.AddCommand(a.policyCheck(), a.policyExplain(), a.policyShow(), a.policySchema(), a.policyReload(), a.policyTest())
 	return c
 }
 
 func (a *app) policyCheck() *cobra.Command {
 	return &cobra.Command{
-		Use: "check [FILE]", Short: "Validate Cedar policies against the schema",
-		Long: "check validates the policies in FILE, or those of the home's configuration. It needs no running node.",
-		Args: atMost("one file"),
+		Use: "check [FILE|FOLDER]", Short: "Validate Cedar policies against the schema",
+		Long: "check validates the policies in FILE, or all *.cedar in FOLDER, or those that the home's configuration\nnames. It needs no running node.",
+		Args: atMost("one file or folder"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			text, name, err := a.policyFile(args)
+			files, name, err := a.policyFiles(args)
 			if err != nil {
 				return err
 			}
-			if err := policy.Check(text); err != nil {
-				return &failure{exit: exitUsage, code: "policy", cause: fmt.Errorf("%s: %w", name, err), next: "a node does not load policies that do not validate"}
+			if err := policy.Check(files...); err != nil {
+				return &failure{exit: exitUsage, code: "policy", cause: err, next: "a node does not load policies that do not validate"}
 			}
 			if a.json {
 				return a.printJSON(map[string]any{"policies": name, "valid": true})
@@ -39,26 +40,72 @@ func (a *app) policyCheck() *cobra.Command {
 	}
 }
 
-// policyFile is the text of the named file, else what the home is configured
-// with.
-func (a *app) policyFile(args []string) (text []byte, name string, err error) {
+// policyFiles are those of the file or the folder that was named, else those
+// that the home is configured with.
+func (a *app) policyFiles(args []string) (files []policy.File, name string, err error) {
+	var place folder.Place
 	if len(args) == 1 {
-		text, err = os.ReadFile(args[0])
+		info, err := os.Stat(args[0])
 		if err != nil {
-			err = &failure{exit: exitUsage, code: "no_file", cause: err}
+			return nil, "", &failure{exit: exitUsage, code: "no_file", cause: err}
 		}
-		return text, args[0], err
+		if name = args[0]; info.IsDir() {
+			place.Dir = name
+		} else {
+			place.File = name
+		}
+	} else {
+		home, err := a.homeDir()
+		if err != nil {
+			return nil, "", err
+		}
+		cfg, err := loadConfig(home, nil)
+		if err != nil {
+			return nil, "", err
+		}
+		place = policyPlace(cfg.Policy)
+		name = firstOf(place.File, place.Dir)
 	}
-	home, err := a.homeDir()
-	if err != nil {
-		return nil, "", err
+	if files, err = place.Read(); err != nil {
+		return nil, "", &failure{exit: exitUsage, code: "policy", cause: err}
 	}
-	cfg, err := loadConfig(home, nil)
-	if err != nil {
-		return nil, "", err
+	if len(files) == 0 {
+		return []policy.File{{Name: "default.cedar", Text: policy.DefaultPolicies()}}, "the built-in policies", nil
 	}
-	text, err = policyText(cfg.Policy)
-	return text, firstOf(cfg.Policy.File, "the built-in policies"), err
+	return files, name, nil
+}
+
+func (a *app) policySchema() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the Cedar schema that policies are validated against", Args: none,
+		Long: "schema prints what policies can speak of: who asks, for what, and under which\ncircumstances. It is the program's own, and needs no running node.",
+		RunE: func(*cobra.Command, []string) error {
+			_, err := a.stdout.Write(policy.Schema())
+			return err
+		},
+	}
+}
+
+func (a *app) policyReload() *cobra.Command {
+	return &cobra.Command{
+		Use: "reload", Short: "Have the running node load the policies that lie in its home", Args: none,
+		Long: "reload does at once what the node does by itself when a policy file changes. It fails,\nwith the reason, if they do not validate; those in force then stay.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			st, err := api.ReloadPolicy(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(st)
+			}
+			fmt.Fprintf(a.stdout, "in force: %s (%.12s)\n", strings.Join(st.Files, ", "), st.Digest)
+			return nil
+		},
+	}
 }
 
 func (a *app) policyShow() *cobra.Command {
@@ -69,12 +116,22 @@ func (a *app) policyShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			st, err := api.PolicyState(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(st)
+			}
 			text, err := api.Policies(c.Context())
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(a.stdout, text)
-			return err
+			fmt.Fprint(a.stdout, text)
+			if st.Fault != "" {
+				fmt.Fprintf(a.stderr, "musen: what lies in the home now is not in force: %s\n", st.Fault)
+			}
+			return nil
 		},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/internal/swarm"
 	"github.com/musenai/musen/node"
+	"github.com/musenai/musen/policy/folder"
 )
 
 // serveOptions say how a node is run. Empty addresses and files are the
@@ -64,6 +65,7 @@ type runningNode struct {
 	keys    *keyring.Keyring
 	rows    *catalog.Catalog
 	gate    gate
+	rules   *folder.Folder
 	origin  *musen.Origin
 	edge    *musen.Edge
 	swarm   *swarm.Swarm   // of an origin
@@ -148,8 +150,29 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
-	n.gate, err = newGate(n.cfg, n.keys, n.rows, time.Now, rand.Reader)
-	return err
+	if n.gate, err = newGate(n.cfg, n.keys, n.rows, time.Now, rand.Reader); err != nil {
+		return err
+	}
+	n.watchPolicies()
+	return nil
+}
+
+// watchPolicies loads policies again when they change, until the node stops.
+func (n *runningNode) watchPolicies() {
+	n.rules = folder.New(folder.Options{Place: n.gate.place, Engine: n.gate.engine, Now: time.Now, Log: n.log})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := n.rules.Watch(ctx); err != nil {
+			n.log.Warn("policies that change are read on SIGHUP only", "err", err)
+		}
+	}()
+	n.closers = append(n.closers, func() error {
+		cancel()
+		<-ended
+		return nil
+	})
 }
 
 // makeFlows makes the two flows of the node over its stores.
@@ -181,7 +204,7 @@ func (n *runningNode) servePublic() (err error) {
 	n.public, err = gateway.New(gateway.Options{
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
 		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(),
-		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader,
+		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader,
 		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows,
 		Limits: gateway.Limits{
 			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject, LimitedStreams: n.cfg.Limits.LimitedStreams,
@@ -233,7 +256,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
-		Policies: n.gate.text, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
+		Policies: n.rules, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits: admin.Limits{
 			LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: false,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("AUDIO", audio)
+			e.Setenv("POLICIES", filepath.Join(filepath.Dir(filepath.Dir(audio)), "docs", "policies"))
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("MUSEN_HOME", filepath.Join(e.WorkDir, "home"))
 			nodes := &scriptNodes{running: map[string]*process{}}

@@ -69,6 +69,9 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	for _, addr := range s.Addresses {
 		fields = append(fields, [2]string{"address", addr})
 	}
+	for _, w := range s.Warnings {
+		fields = append(fields, [2]string{"warning", w})
+	}
 	fields = append(append(fields, gatewayFields(gateways)...), summary(copies)...)
 	a.printFields(append(fields, w.fields(time.Now())...)...)
 	a.printUnhealthy(copies)

@@ -29,6 +29,7 @@ func (c Config) Check() error {
 	c.checkRest(fault)
 	c.checkRole(fault)
 	c.checkReplica(fault)
+	c.checkPolicy(fault)
 	for _, l := range c.limits() {
 		if l.value < l.least || l.value > l.most {
 			fault(l.key, "%s is not between %s and %s", l.show(l.value), l.show(l.least), l.show(l.most))

@@ -87,6 +87,10 @@ type Public struct {
 	MaxStreams int `koanf:"max_streams"`
 	// How many of them one subject may have.
 	MaxStreamsPerSubject int `koanf:"max_streams_per_subject"`
+	// Header in which the trusted proxies tell the region of a client, like
+	// "CF-IPCountry", for policies that ask for it. From anybody else it is
+	// ignored. Empty: no region is known.
+	RegionHeader string `koanf:"region_header"`
 	// How long a client may take to send the headers of a request.
 	ReadHeaderTimeout time.Duration `koanf:"read_header_timeout"`
 	// How long a connection may rest between two requests.
@@ -207,8 +211,13 @@ type Keyring struct {
 
 // Policy is the section [policy].
 type Policy struct {
-	// File of Cedar policies in place of the built-in ones.
+	// Folder of Cedar policies: every *.cedar in it, in place of the built-in
+	// ones. What changes there takes effect at once, if it validates.
+	Dir string `koanf:"dir" file:"path"`
+	// One file of Cedar policies in place of that folder.
 	File string `koanf:"file" file:"path"`
+	// Zone of the hours and days that policies ask for, like "Europe/Tallinn".
+	Zone string `koanf:"zone"`
 	// How long a printed link works, unless it is asked for otherwise.
 	LinkTTL time.Duration `koanf:"link_ttl"`
 	// The longest time that a token may be issued for.
@@ -308,7 +317,7 @@ func Default() Config {
 		Replica: Replica{Socket: "host.sock"},
 		Keyring: Keyring{Folder: "keys"},
 		Fleet:   Fleet{Lease: 5 * time.Second, Poll: time.Second},
-		Policy:  Policy{LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
+		Policy:  Policy{Dir: "policy", Zone: "UTC", LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
 		Limits: Limits{
 			Client: 200, Refused: 20, Sealed: 100, Credential: 50, Subject: 100, Share: 2000, Station: 5000,
 			Limited: 2, LimitedStreams: 1,

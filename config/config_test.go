@@ -55,6 +55,7 @@ func TestDefaults(t *testing.T) {
 	want := Default()
 	want.Admin.Socket = "/home/dj/musen/admin.sock"
 	want.Replica.Socket = "/home/dj/musen/host.sock"
+	want.Policy.Dir = "/home/dj/musen/policy"
 	want.Keyring.IdentityFile = "/home/dj/musen/id"
 	want.Keyring.Folder = "/home/dj/musen/keys"
 	c.origins = nil
@@ -165,6 +166,12 @@ func TestUnsafeValues(t *testing.T) {
 	for text, hints := range map[string][]string{
 		"[public]\naddress = \"0.0.0.0:8420\"":                   {"public.address", "TLS", "trusted_proxies"},
 		"[public]\naddress = \":8420\"":                          {"public.address", "TLS"},
+		"[public]\nregion_header = \"X-Region\"":                 {"public.region_header", "public.trusted_proxies"},
+		"[public]\nregion_header = \"Cookie\"":                   {"public.region_header", "Cookie"},
+		"[public]\nregion_header = \"a b\"":                      {"public.region_header", "a b"},
+		"[policy]\ndir = \"\"":                                   {"policy.dir"},
+		"[policy]\nzone = \"Local\"":                             {"policy.zone", "Local"},
+		"[policy]\nzone = \"Mars/Base\"":                         {"policy.zone", "Mars/Base"},
 		"[public]\naddress = \"[::]:8420\"":                      {"public.address", "TLS"},
 		"[public]\naddress = \"192.0.2.7:8420\"":                 {"public.address", "TLS"},
 		"[public]\naddress = \"radio.example:443\"":              {"public.address", "TLS"},

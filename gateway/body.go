@@ -99,6 +99,9 @@ func (b *body) recheck() error {
 	}
 	b.checked = now
 	err := b.p.server.o.Verifier.Live(b.p.grant, b.p.segment.Station)
+	if err == nil {
+		err = b.p.stream.Recheck(b.p.c.Request.Context())
+	}
 	b.revoked = err != nil
 	return err
 }

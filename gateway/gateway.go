@@ -14,8 +14,8 @@
 // not know the admin API, how segments are stored, or who the clients are: what
 // is the first to see a request puts a pseudonym in the place of the address,
 // and no address, token or query of a request is kept or logged. Of what is
-// forwarded only the one header counts that is configured, and that from
-// declared proxies alone.
+// forwarded only what is configured counts, the address and the region of a
+// client, and that from declared proxies alone.
 package gateway
 
 import (
@@ -53,6 +53,12 @@ type Stream interface {
 	// WriteRange writes n bytes of audio from off to w, a chunk at a time, and
 	// returns an error unless all were written.
 	WriteRange(ctx context.Context, w io.Writer, off, n int64) (int64, error)
+	// Recheck returns an error once what the stream was opened for would be
+	// refused, for another reason than that time went by.
+	Recheck(ctx context.Context) error
+	// MaxStreams is how many streams the subject may have at a time by the
+	// policies; 0: they do not say.
+	MaxStreams() int
 }
 
 // FromEdge makes an Opener of an Edge.
@@ -109,6 +115,7 @@ type Options struct {
 	Proxies           []netip.Prefix // reverse proxies that may connect from off loopback without TLS
 	ClientHeader      string         // in which they name the client's address; "": nowhere
 	PseudonymLife     time.Duration  // of a key for pseudonyms of clients; 24 h
+	RegionHeader      string         // in which they, and nobody else, tell the region of a client; empty: nobody does
 
 	Limits Limits
 	Rates  Rates

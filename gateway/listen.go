@@ -33,6 +33,7 @@ func (s *Server) listen(c *gin.Context) {
 		s.refuse(c, err)
 		return
 	}
+	grant = grant.From(s.region(c.Request))
 	c.Set(cidKey, spelled)
 	if err := s.pace(grant); err != nil {
 		s.refuse(c, err)
@@ -51,6 +52,10 @@ func (s *Server) listen(c *gin.Context) {
 	}
 	if err != nil {
 		s.refuse(c, err)
+		return
+	}
+	if s.streams.over(subject, st.MaxStreams()) {
+		s.refuse(c, problem.TooMany)
 		return
 	}
 	p := &playback{server: s, c: c, grant: grant, stream: st, segment: st.Segment(), download: download}

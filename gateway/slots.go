@@ -38,6 +38,17 @@ func (s *slots) take(subject string, most int) error {
 	return nil
 }
 
+// over reports whether subject has more answers under way than limit; 0 is
+// none.
+func (s *slots) over(subject string, limit int) bool {
+	if subject == "" || limit == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.subjects[subject] > limit
+}
+
 func (s *slots) release(subject string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,20 +5,6 @@ import (
 	"time"
 )
 
-// An Action is what a request wants to do with a station or a segment of it.
-type Action string
-
-const (
-	Listen     Action = "listen"     // hear a segment
-	Download   Action = "download"   // save a segment as a file
-	ReleaseKey Action = "releaseKey" // have the data key, to decrypt elsewhere
-	Add        Action = "add"        // seal and add audio
-	Manage     Action = "manage"     // create, change and remove stations, segments, tokens
-	Moderate   Action = "moderate"   // take segments down
-	Audit      Action = "audit"      // read every record, verify every block
-	Host       Action = "host"       // hold ciphertext
-)
-
 // A Resource is what policy must know of the station, and of the segment if
 // there is one, that a request names. A node-wide request has an empty Station.
 type Resource struct {
@@ -29,6 +15,8 @@ type Resource struct {
 	Segment   string    // its id; empty for the station itself
 	PublishAt time.Time // zero: at once
 	ExpiresAt time.Time // zero: never
+
+	At time.Time // when it was asked for; zero: now
 }
 
 // A Decision is the answer of policy to one request, and the only thing that
@@ -40,6 +28,8 @@ type Decision struct {
 	segment  string
 	reason   string
 	policies []string
+	streams  int
+	at       time.Time
 }
 
 // Allowed reports whether the request may go on.
@@ -67,3 +57,11 @@ func (d Decision) Reason() string { return d.reason }
 
 // Policies are the ids of the Cedar policies that determined the decision.
 func (d Decision) Policies() []string { return slices.Clone(d.policies) }
+
+// At is when the request came that was decided. To decide the same request
+// again, put it into the Resource: then the clock alone changes nothing.
+func (d Decision) At() time.Time { return d.at }
+
+// Streams is how many answers at a time the policies let the subject have, by
+// their annotation streams; 0: they do not say.
+func (d Decision) Streams() int { return d.streams }

@@ -3,6 +3,7 @@ package policy
 import (
 	"math"
 	"strings"
+	"time"
 
 	"github.com/cedar-policy/cedar-go"
 )
@@ -19,12 +20,14 @@ const (
 	typeGuest   cedar.EntityType = "Guest"
 )
 
-// principalEntity is the bearer of c as the schema describes it.
-func principalEntity(c *credential) cedar.Entity {
+// principalEntity is the bearer of c, who holds roles, as the schema describes
+// it.
+func principalEntity(c *credential, roles RoleSet) cedar.Entity {
 	attributes := cedar.RecordMap{
 		"actions":    textSet(c.actions.words()),
 		"stations":   stationSet(c.stations),
 		"everywhere": cedar.Boolean(c.everywhere),
+		"roles":      textSet(roles.Words()),
 	}
 	uid := cedar.NewEntityUID(typeUser, cedar.String(c.subject))
 	switch {
@@ -61,6 +64,29 @@ func resourceEntities(q question) (cedar.EntityUID, cedar.EntityMap) {
 	segment.UID = cedar.NewEntityUID(typeSegment, "")
 	segment.Parents = cedar.NewEntityUIDSet(station.UID)
 	return segment.UID, cedar.EntityMap{node.UID: node, station.UID: station, segment.UID: segment}
+}
+
+// noFactor is how many minutes ago whoever never showed a second factor did.
+const noFactor = 1_000_000_000
+
+// circumstances are those of a request as the schema describes them. Where no
+// policy asks for them, q knows neither time nor region.
+func circumstances(c *credential, q question, zone *time.Location) cedar.Record {
+	at := time.Unix(q.minute*60, 0)
+	local := at.In(zone)
+	since := int64(noFactor)
+	if !c.factor.IsZero() {
+		since = max(0, q.minute-floorMinute(c.factor))
+	}
+	return cedar.NewRecord(cedar.RecordMap{
+		"action":     cedar.String(q.action),
+		"credential": cedar.String(c.kind),
+		"now":        cedar.NewDatetime(at),
+		"hour":       cedar.Long(local.Hour()),
+		"weekday":    cedar.String(strings.ToLower(local.Weekday().String())),
+		"region":     cedar.String(q.region),
+		"mfaMinutes": cedar.Long(since),
+	})
 }
 
 func textSet(words []string) cedar.Set {

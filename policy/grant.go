@@ -3,7 +3,6 @@ package policy
 import (
 	"crypto/sha256"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/musenai/musen/policy/cat"
@@ -12,7 +11,13 @@ import (
 // A Grant is what a verified credential says its bearer may do. It is
 // immutable, cheap to copy and safe for concurrent use. Its zero value grants
 // nothing; only a Verifier and LocalOperator make others.
-type Grant struct{ c *credential }
+//
+// A grant whose credential is an identity is worth what the roles of its
+// subject are worth at each moment, besides what the credential names.
+type Grant struct {
+	c      *credential
+	region string
+}
 
 // credential is what was verified. It is never changed once it is in a Grant.
 type credential struct {
@@ -31,9 +36,11 @@ type credential struct {
 	generation uint64     // of the share whose subject this is
 	link       cat.Claims // links only
 
-	from  *trust    // tokens only: who issued it
-	key   PublicKey // that its signature was made with; of links, the ID alone
-	named []string  // stations as an issuer names them, to be looked up at each use
+	from     *trust    // tokens only: who issued it
+	key      PublicKey // that its signature was made with; of links, the ID alone
+	named    []string  // stations as an issuer names them, to be looked up at each use
+	identity bool      // the roles of the subject count
+	factor   time.Time // when the bearer showed a second factor; zero: not told
 }
 
 // credentialSize is the memory of a credential and its place in a cache, in
@@ -66,7 +73,7 @@ const (
 // every action on every station, without expiry. It must be given to nobody
 // who came over a network.
 func LocalOperator() Grant {
-	return Grant{&credential{
+	return Grant{c: &credential{
 		print: sha256.Sum256([]byte(kindLocal)), kind: kindLocal, subject: kindLocal,
 		everywhere: true, actions: everyAction(),
 	}}
@@ -124,6 +131,18 @@ func (g Grant) Covers(station string) bool {
 	return c.everywhere || station != "" && slices.Contains(c.stations, station)
 }
 
+// From is g as it is used from a region, which a policy may ask for. Whoever
+// calls it must know the region from somebody who is trusted with that.
+func (g Grant) From(region string) Grant { return Grant{g.c, region} }
+
+// Identity reports whether the credential stands for a person or a program by
+// name, so that the roles of its subject count.
+func (g Grant) Identity() bool { return g.get().identity }
+
+// SecondFactor is when the bearer last showed a second factor to the issuer of
+// the credential; zero if that was not told.
+func (g Grant) SecondFactor() time.Time { return g.get().factor }
+
 // get spares the methods a check for the zero Grant.
 func (g Grant) get() *credential {
 	if g.c == nil {
@@ -131,50 +150,3 @@ func (g Grant) get() *credential {
 	}
 	return g.c
 }
-
-// actionSet is a set of actions, one bit each in the order of actions.
-type actionSet uint16
-
-// actionCount is the number of actions.
-const actionCount = 8
-
-// actions is every action there is.
-func actions() [actionCount]Action {
-	return [...]Action{Listen, Download, ReleaseKey, Add, Manage, Moderate, Audit, Host}
-}
-
-func everyAction() actionSet { return 1<<actionCount - 1 }
-
-// newActionSet ignores words that are no action: they grant nothing.
-func newActionSet(words []string) actionSet {
-	var s actionSet
-	for i, a := range actions() {
-		if slices.Contains(words, string(a)) {
-			s |= 1 << i
-		}
-	}
-	return s
-}
-
-func (s actionSet) has(a Action) bool {
-	for i, b := range actions() {
-		if a == b {
-			return s&(1<<i) != 0
-		}
-	}
-	return false
-}
-
-// words lists the set in the order of actions.
-func (s actionSet) words() []string {
-	var w []string
-	for _, a := range actions() {
-		if s.has(a) {
-			w = append(w, string(a))
-		}
-	}
-	return w
-}
-
-// scope spells the set as the scope claim of a token does.
-func (s actionSet) scope() string { return strings.Join(s.words(), " ") }

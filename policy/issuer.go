@@ -121,6 +121,11 @@ type TokenRequest struct {
 	Stations []string // ids; empty: all stations, and the node itself
 	Actions  []Action
 	TTL      time.Duration
+	// Identity makes the roles of the subject count for whoever bears the token.
+	// Then it may name no action.
+	Identity bool
+	// SecondFactor is when the bearer showed one; zero: not told.
+	SecondFactor time.Time
 }
 
 // tokenClaims are the claims of a token as they are spelled.
@@ -134,6 +139,9 @@ type tokenClaims struct {
 	Expires   int64    `json:"exp"`
 	Scope     string   `json:"scope"`
 	Stations  []string `json:"stations"`
+	Roles     bool     `json:"roles,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+	Methods   []string `json:"amr,omitempty"`
 }
 
 // Token makes a bearer token, valid at once. The token is a secret; its jti is
@@ -156,11 +164,15 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 	jti = hex.EncodeToString(id) // of base64, one in 64 would begin like an option of a command
 	issued := i.o.Now().Truncate(time.Second)
 	expires = issued.Add(r.TTL).Truncate(time.Second)
-	raw, err = i.sign(tokenClaims{
+	claims := tokenClaims{
 		Issuer: i.o.Issuer, Subject: r.Subject, Audience: i.o.Audience, ID: jti,
 		Issued: issued.Unix(), NotBefore: issued.Unix(), Expires: expires.Unix(),
-		Scope: r.scope(), Stations: r.stations(),
-	})
+		Scope: r.scope(), Stations: r.stations(), Roles: r.Identity,
+	}
+	if !r.SecondFactor.IsZero() {
+		claims.AuthTime, claims.Methods = r.SecondFactor.Unix(), []string{"mfa"}
+	}
+	raw, err = i.sign(claims)
 	if err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
 	}
@@ -171,7 +183,7 @@ func (r TokenRequest) check(maxTTL time.Duration) error {
 	switch {
 	case r.Subject == "":
 		return reject("no subject")
-	case len(r.Actions) == 0:
+	case len(r.Actions) == 0 && !r.Identity:
 		return reject("no action")
 	case r.TTL < time.Second || r.TTL > maxTTL:
 		return reject("ttl %v: want 1s to %v", r.TTL, maxTTL)

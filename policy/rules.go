@@ -4,10 +4,13 @@ import (
 	_ "embed" // for the default policies and the schema
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 )
 
@@ -20,14 +23,25 @@ var schemaSource string
 // maxPolicies keeps a decision cheap: its cost grows with every policy.
 const maxPolicies = 64
 
-// rules are policies that passed every check.
-type rules struct {
-	policies *cedar.PolicySet
-	schema   *validate.Validator
+// A File is Cedar text and what it is called in errors.
+type File struct {
+	Name string
+	Text []byte
 }
 
-// Check returns an error that says where policies are wrong, unless they parse
-// and validate against the schema.
+// rules are policies that passed every check.
+type rules struct {
+	number        uint64 // of the load, in order
+	files         []File
+	policies      *cedar.PolicySet
+	schema        *validate.Validator
+	actions       cedar.EntityMap // the actions and the groups that they are in
+	circumstances bool            // a policy asks for the time, the region, or anything else that changes
+	limits        map[string]int  // id: annotation streams
+}
+
+// Check returns an error that says in which file and line policies are wrong,
+// unless they parse and validate against the schema.
 //
 // It is Cedar's strict validation: every policy is type-checked for each kind
 // of principal and resource that its actions apply to, so unknown entity types,
@@ -35,43 +49,72 @@ type rules struct {
 // different types are refused, and so are policies that can never apply.
 // Beyond that each policy needs an @id of its own, and none may name a single
 // segment, because decisions hold for all segments of a station.
-func Check(policies []byte) error {
-	_, err := newRules(policies)
+func Check(files ...File) error {
+	_, err := newRules(files)
 	return err
 }
 
-func newRules(policies []byte) (*rules, error) {
-	v, err := newValidator()
+// orDefault is files, or the default policies if there are none.
+func orDefault(files []File) []File {
+	if len(files) == 0 {
+		return []File{{Name: "default.cedar", Text: DefaultPolicies()}}
+	}
+	return files
+}
+
+func newRules(files []File) (*rules, error) {
+	v, resolved, err := newValidator()
 	if err != nil {
 		return nil, err
 	}
-	list, err := cedar.NewPolicyListFromBytes("policies", policies)
-	if err != nil {
-		return nil, fmt.Errorf("parse policies: %w", err)
-	}
-	if len(list) == 0 || len(list) > maxPolicies {
-		return nil, fmt.Errorf("check policies: there are %d, want 1 to %d", len(list), maxPolicies)
-	}
-	r := &rules{cedar.NewPolicySet(), v}
-	for _, p := range list {
-		if err := r.add(p); err != nil {
-			return nil, fmt.Errorf("check policy at line %d: %w", p.Position().Line, err)
+	r := &rules{files: files, policies: cedar.NewPolicySet(), schema: v, actions: actionEntities(resolved), limits: map[string]int{}}
+	n := 0
+	for _, f := range files {
+		list, err := cedar.NewPolicyListFromBytes(f.Name, f.Text)
+		if err != nil {
+			return nil, parseError(f.Name, err)
 		}
+		if n += len(list); n > maxPolicies {
+			break
+		}
+		for _, p := range list {
+			if err := r.add(p); err != nil {
+				return nil, fmt.Errorf("check policy: %s:%d: %w", f.Name, p.Position().Line, err)
+			}
+		}
+	}
+	if n == 0 || n > maxPolicies {
+		return nil, fmt.Errorf("check policies: there are %d, want 1 to %d", n, maxPolicies)
 	}
 	return r, nil
 }
 
-func newValidator() (*validate.Validator, error) {
+// parseError says where in which file the text is wrong: the parser knows no
+// names of files.
+func parseError(name string, err error) error {
+	return errors.New("parse policies: " + strings.Replace(err.Error(), "<input>", name, 1))
+}
+
+// actionEntities are the actions of the schema, each in its groups.
+func actionEntities(s *resolved.Schema) cedar.EntityMap {
+	m := cedar.EntityMap{}
+	for uid, a := range s.Actions {
+		m[uid] = cedar.Entity{UID: uid, Parents: a.Entity.Parents}
+	}
+	return m
+}
+
+func newValidator() (*validate.Validator, *resolved.Schema, error) {
 	var s schema.Schema
 	s.SetFilename("schema.cedarschema")
 	if err := s.UnmarshalCedar([]byte(schemaSource)); err != nil {
-		return nil, fmt.Errorf("parse the policy schema: %w", err)
+		return nil, nil, fmt.Errorf("parse the policy schema: %w", err)
 	}
-	resolved, err := s.Resolve()
+	all, err := s.Resolve()
 	if err != nil {
-		return nil, fmt.Errorf("resolve the policy schema: %w", err)
+		return nil, nil, fmt.Errorf("resolve the policy schema: %w", err)
 	}
-	return validate.New(resolved, validate.WithStrict()), nil
+	return validate.New(all, validate.WithStrict()), all, nil
 }
 
 func (r *rules) add(p *cedar.Policy) error {
@@ -89,8 +132,62 @@ func (r *rules) add(p *cedar.Policy) error {
 	if namesSegment(tree) {
 		return fmt.Errorf("%q: it names a single segment: take the segment down instead", id)
 	}
+	if err := r.limit(string(id), p); err != nil {
+		return fmt.Errorf("%q: %w", id, err)
+	}
+	r.circumstances = r.circumstances || asksForCircumstances(tree)
 	r.policies.Add(id, p)
 	return nil
+}
+
+// limit reads the annotation streams of a policy, if it has one.
+func (r *rules) limit(id string, p *cedar.Policy) error {
+	text, ok := p.Annotations()["streams"]
+	if !ok {
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || p.Effect() != cedar.Permit {
+		return errors.New("@streams is a number from 1, on a permit")
+	}
+	r.limits[id] = n
+	return nil
+}
+
+// streams is the largest limit that the policies of those ids have; 0 if one of
+// them has none.
+func (r *rules) streams(ids []string) int {
+	most := 0
+	for _, id := range ids {
+		n, ok := r.limits[id]
+		if !ok {
+			return 0
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// asksForCircumstances reports whether a policy looks at more of the context
+// than follows from the credential and the action.
+func asksForCircumstances(p *ast.Policy) bool {
+	all, fixed := 0, 0
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			switch v := n.(type) {
+			case ast.NodeTypeVariable:
+				if v.Name == "context" {
+					all++
+				}
+			case ast.NodeTypeAccess:
+				if of, ok := v.Arg.(ast.NodeTypeVariable); ok && of.Name == "context" && (v.Value == "action" || v.Value == "credential") {
+					fixed++
+				}
+			}
+			return true
+		})
+	}
+	return all != fixed
 }
 
 // namesSegment reports whether a policy has the id of a segment in it.

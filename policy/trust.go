@@ -204,7 +204,7 @@ func (t *trust) tokenClaims(m map[string]any, payload []byte) (*credential, erro
 	if !ok || !named || len(t.Name)+len(bar)+len(subject) > maxName || len(t.Name)+len(bar)+len(id) > maxName {
 		return nil, refuse(codeMalformed, "sub missing, or sub or jti of the wrong form")
 	}
-	c := &credential{kind: kindToken, id: t.Name + bar + id, subject: t.Name + bar + subject}
+	c := &credential{kind: kindToken, id: t.Name + bar + id, subject: t.Name + bar + subject, identity: true, factor: secondFactor(m)}
 	if err := t.Claims.apply(c, m); err != nil {
 		return nil, err
 	}
@@ -226,6 +226,7 @@ func (t *trust) ownClaims(m map[string]any) (*credential, error) {
 		return nil, refuse(codeMalformed, "scope is not text")
 	}
 	c.actions = newActionSet(strings.Split(scope, " "))
+	c.identity, c.factor = m["roles"] == true, secondFactor(m)
 	return c, t.tokenTimes(c, m)
 }
 

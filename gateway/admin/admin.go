@@ -27,6 +27,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
 )
 
 // openAPI is the description of the API, an OpenAPI 3.1 document in YAML.
@@ -102,6 +103,13 @@ type Node interface {
 	GC(ctx context.Context) (blocks int, freed int64, err error)
 }
 
+// PolicyFiles are where the policies come from; *folder.Folder is one.
+type PolicyFiles interface {
+	// Reload loads what changed. The error says why it is not in force.
+	Reload() error
+	State() folder.State
+}
+
 // Options are the parts of a Server. The parts of the first group must be set.
 type Options struct {
 	Stations Stations
@@ -133,7 +141,7 @@ type Options struct {
 	// Fleet is the gateways that share the catalogue; nil: this node has its own.
 	Fleet Fleet
 
-	Policies  []byte   // Cedar text in force, as Engine loaded it
+	Policies  PolicyFiles
 	Version   string   // of the program
 	Realm     string   // of the keyring
 	PublicURL string   // where listeners reach the node, such as https://radio.example; links start with it
@@ -188,7 +196,7 @@ func (o Options) check() error {
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
-		"Digest": o.Digest == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
+		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {
 		if missing {
 			return fmt.Errorf("make the admin API: no %s", name)

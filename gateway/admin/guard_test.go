@@ -268,6 +268,8 @@ func probes(id, station, share string, actions []policy.Action) []probe {
 		{"GET", "/subjects", "", read, true, false},
 		{"PUT", "/subjects", `{"subject":"eve","state":"limited","reason":"why"}`, manage, true, false},
 		{"GET", "/policy", "", read, true, false},
+		{"GET", "/policy/state", "", read, true, false},
+		{"POST", "/policy/reload", "", manage, true, false},
 		{"POST", "/policy/explain", `{"action":"listen","station":"jazz","subject":"s","actions":["listen"]}`, read, false, true},
 		{"POST", "/policy/explain", `{"action":"listen","subject":"s","actions":["listen"]}`, read, true, false},
 	}

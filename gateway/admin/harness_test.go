@@ -31,6 +31,7 @@ import (
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
 )
 
 const maxSegment = 2 << 20
@@ -107,7 +108,7 @@ func (w *world) options() Options {
 		Engine: engine, Verifier: w.verifier, Issuer: w.issuer,
 		Digest: func() hash.Hash { return hmac.New(sha256.New, []byte("digest")) },
 		Now:    w.now, Rand: rand.Reader, Log: log,
-		Policies: []byte("permit (principal, action, resource);\n"), Version: "v1", Realm: "test",
+		Policies: folder.New(folder.Options{Place: folder.Place{Dir: filepath.Join(w.t.TempDir(), "policy")}, Engine: engine, Now: w.now, Log: log}), Version: "v1", Realm: "test",
 		PublicURL: "https://radio.example", Hosts: []string{"admin.example"}, MaxSegment: maxSegment,
 	}
 }

@@ -106,6 +106,8 @@ func routes() []route {
 		{get, "/subjects", onNode, read, []string{"subject"}, (*Server).listSubjects},
 		{http.MethodPut, "/subjects", onNode, manage, nil, (*Server).setSubject},
 		{get, "/policy", onNode, read, nil, (*Server).getPolicy},
+		{get, "/policy/state", onNode, read, nil, (*Server).getPolicyState},
+		{post, "/policy/reload", onNode, manage, nil, (*Server).reloadPolicy},
 		{post, "/policy/explain", onEach, read, nil, (*Server).explain},
 	}
 }

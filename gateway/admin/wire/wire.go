@@ -23,6 +23,7 @@ type Status struct {
 	Stations  int      `json:"stations"`
 	Segments  int      `json:"segments"`
 	Uptime    int64    `json:"uptime_seconds"`
+	Warnings  []string `json:"warnings"` // what an operator should look at
 }
 
 // Station is a station.

@@ -1,0 +1,151 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/access"
+	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/policy"
+)
+
+// errPolicy refuses policies that do not load.
+var errPolicy = refusal{409, "policy_refused", "", "Mend what is named and load again. Those that were in force stay in force."}
+
+// getPolicy answers with the text in force; of several files, one after the
+// other.
+func (s *Server) getPolicy(c *gin.Context, _ call) error {
+	var b bytes.Buffer
+	files := s.Engine.Policies()
+	for i, f := range files {
+		if len(files) > 1 {
+			fmt.Fprintf(&b, "// %s\n", s.Policies.State().Files[i])
+		}
+		b.Write(f.Text)
+		b.WriteByte('\n')
+	}
+	s.writeBytes(c, http.StatusOK, "text/plain; charset=utf-8", b.Bytes())
+	return nil
+}
+
+func (s *Server) getPolicyState(c *gin.Context, _ call) error {
+	return s.answer(c, http.StatusOK, access.FromPolicyState(s.Policies.State()))
+}
+
+// reloadPolicy loads the policies that lie in the home again.
+func (s *Server) reloadPolicy(c *gin.Context, _ call) error {
+	if err := noBody(c.Request); err != nil {
+		return err
+	}
+	if err := s.Policies.Reload(); err != nil {
+		return errPolicy.with("The policies were not loaded: %v.", err)
+	}
+	return s.getPolicyState(c, call{})
+}
+
+// warnings are what an operator should look at, in words.
+func (s *Server) warnings() []string {
+	list := []string{}
+	if st := s.Policies.State(); st.Fault != "" {
+		list = append(list, "policies that lie in the home are not in force since "+st.Failed.UTC().Format(time.RFC3339)+": "+st.Fault)
+	}
+	return list
+}
+
+// explain answers how policy would decide a request, without doing anything.
+func (s *Server) explain(c *gin.Context, in call) error {
+	var q wire.Question
+	if err := s.readJSON(c, &q); err != nil {
+		return err
+	}
+	action, err := readAction(q.Action)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	r, err := in.asked(ctx, q)
+	if err != nil {
+		return err
+	}
+	grant, err := in.bearer(ctx, q)
+	if err != nil {
+		return err
+	}
+	d := s.Engine.Decide(grant, action, r)
+	return s.answer(c, http.StatusOK, wire.Explanation{
+		Allowed: d.Allowed(), Reason: d.Reason(), Policies: append([]string{}, d.Policies()...),
+	})
+}
+
+// asked is what a question is about; its asker needs leave for that too.
+func (c call) asked(ctx context.Context, q wire.Question) (policy.Resource, error) {
+	var station musen.Station
+	var err error
+	if q.Station != "" {
+		if station, err = c.findStation(ctx, q.Station); err != nil {
+			return policy.Resource{}, err
+		}
+	}
+	if err := c.require(station); err != nil {
+		return policy.Resource{}, err
+	}
+	r := resource(station)
+	if q.CID == "" {
+		return r, nil
+	}
+	if err := c.findSegment(ctx, q.CID); err != nil {
+		return policy.Resource{}, err
+	}
+	if c.segment.Station != station.ID {
+		return policy.Resource{}, c.absent(musen.ErrNotFound, "That station has no segment %.128q.", q.CID)
+	}
+	r.Segment, r.PublishAt, r.ExpiresAt = c.segment.ID, c.segment.PublishAt, c.segment.ExpiresAt
+	return r, nil
+}
+
+// bearer is the grant that a question is about: of the token in it, or of a
+// token such as the question describes, which is made for that alone.
+func (c call) bearer(ctx context.Context, q wire.Question) (policy.Grant, error) {
+	raw := q.Token
+	if raw == "" {
+		var err error
+		if raw, err = c.hypothetical(ctx, q); err != nil {
+			return policy.Grant{}, err
+		}
+	} else if q.Subject != "" || len(q.Actions)+len(q.Stations) > 0 {
+		return policy.Grant{}, errField.with("Give either a token, or a subject with actions and stations.")
+	}
+	grant, err := c.server.Verifier.Token(raw)
+	if err != nil {
+		return policy.Grant{}, errField.with("The token is not valid: %s.", credentialCode(err))
+	}
+	return grant, nil
+}
+
+func (c call) hypothetical(ctx context.Context, q wire.Question) (string, error) {
+	if q.Subject == "" || !isName(q.Subject) {
+		return "", errField.with("Give a token, or a subject with actions.")
+	}
+	actions, err := readActions(q.Actions)
+	if err != nil {
+		return "", err
+	}
+	var ids []string // none: all
+	if len(q.Stations) > 0 {
+		if ids, err = c.stationsOf(ctx, q.Stations); err != nil {
+			return "", err
+		}
+	}
+	raw, _, _, err := c.server.Issuer.Token(policy.TokenRequest{Subject: q.Subject, Stations: ids, Actions: actions, TTL: time.Minute})
+	return raw, notIssued(err)
+}
+
+// credentialCode is why a credential was refused, in one stable word.
+func credentialCode(err error) string { return string(problem.Of(err).Code) }

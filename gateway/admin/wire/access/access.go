@@ -1,0 +1,38 @@
+// Package access holds the JSON shapes of the admin API that are about who may
+// do what, shared by its server and its client.
+//
+// It does not know HTTP, nor what any of the fields is allowed to be: the
+// server checks.
+package access
+
+import (
+	"time"
+
+	"github.com/musenai/musen/policy/folder"
+)
+
+// PolicyState tells which policies are in force.
+type PolicyState struct {
+	Files  []string   `json:"files"`
+	Digest string     `json:"digest"` // SHA-256 of them all
+	Loaded time.Time  `json:"loaded"`
+	Fault  string     `json:"fault,omitempty"` // why what lies in the home now is not in force
+	Failed *time.Time `json:"failed,omitempty"`
+}
+
+// FromPolicyState is st as it is sent.
+func FromPolicyState(st folder.State) PolicyState {
+	return PolicyState{
+		Files: append([]string{}, st.Files...), Digest: st.Digest, Loaded: st.Loaded.UTC(),
+		Fault: st.Fault, Failed: moment(st.Failed),
+	}
+}
+
+// moment is t, or nil for the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,256 @@
+// Package folder keeps an engine decided by the Cedar policies that lie in a
+// folder, or in one file: it reads them, watches them, and loads what changed
+// if it validates. What does not validate is refused, and the last good set
+// stays in force.
+//
+// It does not know what policies say, who asks, or how a decision is made.
+package folder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/musenai/musen/policy"
+)
+
+// maxSize bounds all policies together, in bytes.
+const maxSize = 1 << 20
+
+// settle is how long nothing must change before what changed is read: who
+// writes several files, or one in pieces, is let finish.
+const settle = 200 * time.Millisecond
+
+// A Place is where policies lie.
+type Place struct {
+	Dir  string // every *.cedar in it, by name, but hidden ones; may be missing
+	File string // this file in place of Dir; empty: Dir
+}
+
+// Read reads the policies. None at all, where there is no folder or none in it,
+// is no error: the built-in ones then apply. They are not checked.
+func (p Place) Read() ([]policy.File, error) {
+	paths, roof := []string{p.File}, filepath.Dir(p.File)
+	if p.File == "" {
+		var err error
+		if paths, err = list(p.Dir); err != nil {
+			return nil, fmt.Errorf("read policies: %w", err)
+		}
+		roof = filepath.Dir(p.Dir)
+	}
+	var files []policy.File
+	size := 0
+	for _, path := range paths {
+		text, err := read(path)
+		if err != nil {
+			return nil, fmt.Errorf("read policies: %w", err)
+		}
+		if size += len(text); size > maxSize {
+			return nil, fmt.Errorf("read policies: %s: with it they have more than %d bytes", path, maxSize)
+		}
+		name, err := filepath.Rel(roof, path) // errors are told to others too
+		if err != nil {
+			return nil, fmt.Errorf("read policies: %w", err)
+		}
+		files = append(files, policy.File{Name: name, Text: text})
+	}
+	return files, nil
+}
+
+func list(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".cedar") && !strings.HasPrefix(name, ".") {
+			paths = append(paths, filepath.Join(dir, name))
+		}
+	}
+	return paths, nil
+}
+
+// read reads a file, which must be one: a pipe would be waited for.
+func read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxSize {
+		return nil, fmt.Errorf("%s is not a file of at most %d bytes", path, maxSize)
+	}
+	return os.ReadFile(path)
+}
+
+// watched is the folder to watch.
+func (p Place) watched() string {
+	if p.File != "" {
+		return filepath.Dir(p.File)
+	}
+	return p.Dir
+}
+
+// An Engine is what decides by policies; *policy.Engine is one.
+type Engine interface {
+	Load(files []policy.File) error
+	Policies() []policy.File
+}
+
+var _ Engine = (*policy.Engine)(nil)
+
+// Options are the parts of a Folder. All are required.
+type Options struct {
+	Place  Place
+	Engine Engine // decides by what lies at Place already
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// A State tells which policies are in force.
+type State struct {
+	Files  []string  // their names; of the built-in ones, default.cedar
+	Digest string    // SHA-256 of them all, in hexadecimal
+	Loaded time.Time // when they were
+	Fault  string    // why what lies there now is not in force; empty: it is
+	Failed time.Time // since when Fault
+}
+
+// A Folder loads policies. It is safe for concurrent use.
+type Folder struct {
+	o  Options
+	mu sync.Mutex
+	st State
+}
+
+// New makes a Folder of an engine that has loaded its policies.
+func New(o Options) *Folder {
+	f := &Folder{o: o}
+	f.st = inForce(o.Engine.Policies(), o.Now())
+	return f
+}
+
+func inForce(files []policy.File, at time.Time) State {
+	st := State{Digest: digest(files), Loaded: at}
+	for _, file := range files {
+		st.Files = append(st.Files, filepath.Base(file.Name))
+	}
+	return st
+}
+
+func digest(files []policy.File) string {
+	h := sha256.New()
+	for _, f := range files {
+		fmt.Fprintf(h, "%q %d\n", filepath.Base(f.Name), len(f.Text))
+		h.Write(f.Text)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// State tells which policies are in force.
+func (f *Folder) State() State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.st
+	st.Files = slices.Clone(st.Files)
+	return st
+}
+
+// errEmptied refuses to go back to the built-in policies by accident.
+var errEmptied = errors.New("no policies lie there any more: put some there, or restart the node to decide by the built-in ones")
+
+// Reload reads the policies and loads them if they changed and validate. The
+// error says why those that lie there are not in force.
+func (f *Folder) Reload() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	files, err := f.o.Place.Read()
+	if err == nil {
+		err = f.load(files)
+	}
+	if err == nil {
+		f.st.Fault, f.st.Failed = "", time.Time{}
+		return nil
+	}
+	if f.st.Fault != err.Error() {
+		f.st.Fault, f.st.Failed = err.Error(), f.o.Now()
+		f.o.Log.Error("policies refused; those in force stay", "err", err, "in_force", f.st.Digest)
+	}
+	return err
+}
+
+func (f *Folder) load(files []policy.File) error {
+	builtIn := len(files) == 0
+	if builtIn {
+		files = []policy.File{{Name: "default.cedar", Text: policy.DefaultPolicies()}}
+	}
+	next := inForce(files, f.o.Now())
+	if next.Digest == f.st.Digest {
+		return nil
+	}
+	if builtIn {
+		return errEmptied
+	}
+	if err := f.o.Engine.Load(files); err != nil {
+		return err
+	}
+	f.o.Log.Info("policies loaded", "files", next.Files, "in_force", next.Digest, "before", f.st.Digest)
+	f.st = next
+	return nil
+}
+
+// Watch reloads whenever something changes where the policies lie, until ctx
+// ends. It makes the folder if it is missing.
+func (f *Folder) Watch(ctx context.Context) error {
+	dir := f.o.Place.watched()
+	if f.o.Place.File == "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("watch policies: %w", err)
+		}
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch policies: %w", err)
+	}
+	defer w.Close()
+	if err := w.Add(dir); err != nil {
+		return fmt.Errorf("watch policies in %s: %w", dir, err)
+	}
+	_ = f.Reload() // what changed before there was a watch; it tells by itself
+	return f.follow(ctx, w)
+}
+
+func (f *Folder) follow(ctx context.Context, w *fsnotify.Watcher) error {
+	quiet := time.NewTimer(time.Hour)
+	quiet.Stop()
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.Events:
+			quiet.Reset(settle)
+		case err := <-w.Errors: // events were lost: read what is there
+			f.o.Log.Warn("watch policies", "err", err)
+			quiet.Reset(settle)
+		case <-quiet.C:
+			_ = w.Add(f.o.Place.watched()) // another folder may have taken its place
+			_ = f.Reload()                 // it tells by itself
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package folder_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
+)
+
+const (
+	open    = `@id("open") permit (principal, action, resource);`
+	closed  = `@id("closed") forbid (principal, action, resource);`
+	invalid = `@id("open") permit (principal, action == Action::"fly", resource);`
+)
+
+// home is a folder with policies, and the engine that decides by them.
+type home struct {
+	t      *testing.T
+	dir    string
+	engine *policy.Engine
+	folder *folder.Folder
+	log    *lines
+}
+
+// lines are what was logged, one event each.
+type lines struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	event chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	select {
+	case l.event <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// await waits until something was logged that has words in it.
+func (l *lines) await(t *testing.T, words string) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	for !strings.Contains(l.String(), words) {
+		select {
+		case <-l.event:
+		case <-deadline:
+			t.Fatalf("nothing with %q was logged:\n%s", words, l)
+		}
+	}
+}
+
+func newHome(t *testing.T, files map[string]string) *home {
+	t.Helper()
+	h := &home{t: t, dir: filepath.Join(t.TempDir(), "policy"), log: &lines{event: make(chan struct{}, 1)}}
+	if files != nil {
+		must(t, os.Mkdir(h.dir, 0o700))
+	}
+	for name, text := range files {
+		h.write(name, text)
+	}
+	place := folder.Place{Dir: h.dir}
+	read, err := place.Read()
+	must(t, err)
+	h.engine, err = policy.NewEngine(policy.EngineOptions{Files: read, Now: time.Now})
+	must(t, err)
+	log := slog.New(slog.NewTextHandler(h.log, nil))
+	h.folder = folder.New(folder.Options{Place: place, Engine: h.engine, Now: time.Now, Log: log})
+	return h
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// write puts a file in its place whole.
+func (h *home) write(name, text string) {
+	h.t.Helper()
+	draft := filepath.Join(h.t.TempDir(), "draft")
+	must(h.t, os.WriteFile(draft, []byte(text), 0o600))
+	must(h.t, os.Rename(draft, filepath.Join(h.dir, name)))
+}
+
+// allows reports whether the operator may do something by the policies in
+// force.
+func (h *home) allows() bool {
+	return h.engine.Decide(policy.LocalOperator(), policy.Manage, policy.Resource{}).Allowed()
+}
+
+// P64: what validates takes effect, what does not changes nothing and is told
+// with its file and line.
+func TestReload(t *testing.T) {
+	h := newHome(t, map[string]string{"a.cedar": open, "notes.txt": "permit everything", ".b.cedar": invalid})
+	if st := h.folder.State(); len(st.Files) != 1 || st.Files[0] != "a.cedar" || st.Fault != "" || len(st.Digest) != 64 {
+		t.Errorf("state %+v", st)
+	}
+	before := h.folder.State().Digest
+	h.write("b.cedar", closed)
+	must(t, h.folder.Reload())
+	if h.allows() {
+		t.Error("a forbid that was added does not bite")
+	}
+	good := h.folder.State()
+	if good.Digest == before || len(good.Files) != 2 {
+		t.Errorf("state %+v", good)
+	}
+	h.write("b.cedar", "\n"+invalid)
+	err := h.folder.Reload()
+	if err == nil || !strings.Contains(err.Error(), "policy/b.cedar:2") {
+		t.Errorf("what does not validate: %v", err)
+	}
+	if strings.Contains(err.Error(), h.dir) {
+		t.Errorf("the error tells where the home is: %v", err)
+	}
+	st := h.folder.State()
+	if h.allows() || st.Fault != err.Error() || st.Digest != good.Digest || st.Failed.IsZero() {
+		t.Errorf("after it: %+v", st)
+	}
+	h.log.await(t, "policies refused")
+	must(t, os.Remove(filepath.Join(h.dir, "b.cedar")))
+	must(t, h.folder.Reload())
+	if st := h.folder.State(); !h.allows() || st.Fault != "" || st.Digest != before {
+		t.Errorf("without it: %+v", st)
+	}
+}
+
+// Nobody falls back to the built-in policies by losing files.
+func TestEmptiedFolder(t *testing.T) {
+	h := newHome(t, map[string]string{"a.cedar": closed})
+	must(t, os.RemoveAll(h.dir))
+	if err := h.folder.Reload(); err == nil || h.allows() {
+		t.Errorf("an emptied folder: %v", err)
+	}
+	fresh := newHome(t, nil)
+	if must(t, fresh.folder.Reload()); !fresh.allows() || fresh.folder.State().Files[0] != "default.cedar" {
+		t.Errorf("a home without policies: %+v", fresh.folder.State())
+	}
+}
+
+// P64: the node notices by itself what changed, also in a folder that was not
+// there when it started.
+func TestWatch(t *testing.T) {
+	for name, files := range map[string]map[string]string{"own": {"a.cedar": open}, "none": nil} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t, files)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- h.folder.Watch(ctx) }()
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(h.dir); err == nil {
+					break
+				} else if time.Now().After(deadline) {
+					t.Fatal("no folder was made")
+				}
+			}
+			h.write("z.cedar", closed)
+			h.log.await(t, "policies loaded")
+			if h.allows() {
+				t.Error("the new file does not bite")
+			}
+			h.write("z.cedar", invalid)
+			h.log.await(t, "policies refused")
+			if h.allows() {
+				t.Error("a file that does not validate changed something")
+			}
+			cancel()
+			must(t, <-done)
+		})
+	}
+}
+
+// One file in place of the folder; and what is no file.
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "one.cedar")
+	must(t, os.WriteFile(path, []byte(open), 0o600))
+	files, err := folder.Place{Dir: filepath.Join(dir, "none"), File: path}.Read()
+	if err != nil || len(files) != 1 || string(files[0].Text) != open {
+		t.Errorf("%v, %v", files, err)
+	}
+	if _, err := (folder.Place{File: filepath.Join(dir, "absent.cedar")}).Read(); err == nil {
+		t.Error("a file that is not there was read")
+	}
+	must(t, os.Mkdir(filepath.Join(dir, "dir.cedar"), 0o700))
+	if _, err := (folder.Place{Dir: dir}).Read(); err == nil {
+		t.Error("a folder was read as a file")
+	}
+	must(t, os.Remove(filepath.Join(dir, "dir.cedar")))
+	must(t, os.WriteFile(filepath.Join(dir, "big.cedar"), make([]byte, 1<<20), 0o600))
+	if _, err := (folder.Place{Dir: dir}).Read(); err == nil {
+		t.Error("more than 1 MiB was read")
+	}
+}
