@@ -74,8 +74,8 @@ type store interface {
 	// other process writes.
 	begin(ctx context.Context, tx bun.Tx) error
 	// announce has other processes told, if tx commits, that rows of these kinds
-	// changed. It returns the number of the change; 0: there are no others.
-	announce(ctx context.Context, tx bun.Tx, kinds []kind) (int64, error)
+	// changed. The zero step is returned where there are no others.
+	announce(ctx context.Context, tx bun.Tx, kinds []kind) (step, error)
 	// snapshot has f read one state of the database.
 	snapshot(ctx context.Context, f func(db bun.IDB) error) error
 	// wipe makes what committed writes overwrote vanish from every file.

@@ -62,8 +62,9 @@ type gatewayRow struct {
 // A herald is a store that other processes share.
 type herald interface {
 	// beat records that the member of r is alive and how far it is, and returns
-	// the number of the newest change. Its time is that of the database.
-	beat(ctx context.Context, r gatewayRow) (newest int64, err error)
+	// the number of the newest change, and the mark of the one up to which the
+	// member is. Its time is that of the database.
+	beat(ctx context.Context, r gatewayRow) (newest int64, mark string, err error)
 	// listen nudges whenever another process may have changed something, until
 	// ctx ends. It may miss some.
 	listen(ctx context.Context, nudge func(), log *slog.Logger)
@@ -145,19 +146,20 @@ func (c *Catalog) beat(ctx context.Context, h herald) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Lease/2)
 	defer cancel()
 	for {
-		r, err := c.gatewayRow()
+		applied, _ := c.mirrors.progress()
+		r, err := c.gatewayRow(applied.number)
 		if err != nil {
 			return err
 		}
 		asked := f.now()
-		newest, err := h.beat(ctx, r)
+		newest, mark, err := h.beat(ctx, r)
 		if err != nil {
 			return c.store.explain(err)
 		}
-		if newest < r.Applied {
-			return fmt.Errorf("the catalogue went back from change %d to %d: a backup or a standby that lacks revocations took its place; make them again and restart this node: %w", r.Applied, newest, musen.ErrUnavailable)
+		if newest < applied.number || mark != applied.mark && newest-applied.number < keepMarks {
+			return fmt.Errorf("the catalogue lacks change %d, which this gateway had from it: a backup or a standby without the last revocations took its place; make them again and restart this gateway: %w", applied.number, musen.ErrUnavailable)
 		}
-		if newest > r.Applied {
+		if newest > applied.number {
 			if err := c.refresh(ctx); err != nil {
 				return err
 			}
@@ -166,14 +168,14 @@ func (c *Catalog) beat(ctx context.Context, h herald) error {
 			}
 		}
 		f.asked.Store(&asked)
-		if newest == r.Applied {
+		if newest == applied.number {
 			return nil
 		}
 	}
 }
 
 // gatewayRow is what the others are told of this process.
-func (c *Catalog) gatewayRow() (r gatewayRow, err error) {
+func (c *Catalog) gatewayRow(applied int64) (r gatewayRow, err error) {
 	f := c.fleet
 	a := about{Name: f.Name, Role: f.Role, Started: micros(f.started), Lease: int64(f.Lease)}
 	if f.Addrs != nil {
@@ -183,8 +185,7 @@ func (c *Catalog) gatewayRow() (r gatewayRow, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.ID = f.ID
-	r.Applied, _ = c.mirrors.progress()
+	r.ID, r.Applied = f.ID, applied
 	r.About, err = c.box.seal(cell{"gateways", r.ID, "about"}, string(b))
 	return r, err
 }

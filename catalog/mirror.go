@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -44,36 +46,46 @@ func (c *Catalog) loaders() map[kind]loader {
 	}
 }
 
+// A step is one change of the database: its number, and the random mark by which
+// it is told from another change of that number in a database that took another
+// turn.
+type step struct {
+	number int64
+	mark   string
+}
+
 // mirrors is how far memory is. Who brings it up to what was committed holds
 // the lock from before the commit, or before the rows are read, until memory
 // shows it: so the newest state is never overwritten by an older one.
 type mirrors struct {
 	mu      sync.Mutex
 	applied map[kind]int64 // number of the newest change of each kind that memory shows
+	mark    string         // of the newest of all of them
 	own     int64          // number of the newest change of this process
 }
 
-// progress are the numbers of the newest change of any kind: that memory shows
-// all up to, and that this process made.
-func (m *mirrors) progress() (applied, own int64) {
+// progress are the newest change up to which memory shows all, and the number of
+// the newest that this process made.
+func (m *mirrors) progress() (applied step, own int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.applied[ofAny], m.own
+	return step{m.applied[ofAny], m.mark}, m.own
 }
 
 // committed notes a change of this process, which memory shows. If another
 // process made one that memory does not show yet, the next refresh loads both.
-func (m *mirrors) committed(number int64, kinds []kind) {
-	if number == 0 {
+func (m *mirrors) committed(made step, kinds []kind) {
+	if made.number == 0 {
 		return
 	}
-	m.own = number
-	if m.applied[ofAny] != number-1 {
+	m.own = made.number
+	if m.applied[ofAny] != made.number-1 {
 		return
 	}
 	for _, k := range append(slices.Clone(kinds), ofAny) {
-		m.applied[k] = number
+		m.applied[k] = made.number
 	}
+	m.mark = made.mark
 }
 
 type changeRow struct {
@@ -110,9 +122,34 @@ func (c *Catalog) refresh(ctx context.Context) error {
 			}
 			m.applied[k] = counters[k]
 		}
-		m.applied[ofAny] = counters[ofAny]
+		mark, err := markOf(ctx, db, counters[ofAny])
+		if err != nil {
+			return c.store.explain(err)
+		}
+		m.applied[ofAny], m.mark = counters[ofAny], mark
 		return nil
 	})
+}
+
+type markRow struct {
+	bun.BaseModel `bun:"table:marks"`
+
+	Number int64  `bun:"number,pk"`
+	Mark   string `bun:"mark"`
+}
+
+// keepMarks is how many changes a process may be behind and still know whether
+// the database has what it has seen.
+const keepMarks = 10_000
+
+// markOf is the mark of a change, or empty if there is none.
+func markOf(ctx context.Context, db bun.IDB, number int64) (string, error) {
+	r := markRow{Number: number}
+	err := db.NewSelect().Model(&r).WherePK().Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return r.Mark, err
 }
 
 // nextChange is the number that the change under way will have.

@@ -256,19 +256,25 @@ func (s *postgresStore) begin(ctx context.Context, tx bun.Tx) error {
 	return tx.QueryRowContext(ctx, "SELECT counter FROM changes WHERE kind = 'any' FOR UPDATE").Scan(&n)
 }
 
-func (s *postgresStore) announce(ctx context.Context, tx bun.Tx, kinds []kind) (number int64, err error) {
-	if number, err = nextChange(ctx, tx); err != nil {
-		return 0, err
+func (s *postgresStore) announce(ctx context.Context, tx bun.Tx, kinds []kind) (made step, err error) {
+	if made.number, err = nextChange(ctx, tx); err != nil {
+		return made, err
 	}
-	rows := []changeRow{{Kind: string(ofAny), Counter: number}}
+	rows := []changeRow{{Kind: string(ofAny), Counter: made.number}}
 	for _, k := range kinds {
-		rows = append(rows, changeRow{Kind: string(k), Counter: number})
+		rows = append(rows, changeRow{Kind: string(k), Counter: made.number})
 	}
 	if _, err = tx.NewInsert().Model(&rows).On("CONFLICT (kind) DO UPDATE").Set("counter = EXCLUDED.counter").Exec(ctx); err != nil {
-		return 0, err
+		return made, err
 	}
-	_, err = tx.ExecContext(ctx, "NOTIFY "+channel)
-	return number, err
+	err = tx.NewRaw("INSERT INTO marks (number, mark) VALUES (?, gen_random_uuid()::text) RETURNING mark", made.number).Scan(ctx, &made.mark)
+	if err == nil {
+		_, err = tx.NewDelete().Model((*markRow)(nil)).Where("number <= ?", made.number-keepMarks).Exec(ctx)
+	}
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "NOTIFY "+channel)
+	}
+	return made, err
 }
 
 func (s *postgresStore) snapshot(ctx context.Context, f func(bun.IDB) error) error {
@@ -291,13 +297,14 @@ func (s *postgresStore) close() error {
 	return errors.Join(s.reads.Close(), s.writes.Close(), s.beats.Close())
 }
 
-func (s *postgresStore) beat(ctx context.Context, r gatewayRow) (newest int64, err error) {
+func (s *postgresStore) beat(ctx context.Context, r gatewayRow) (newest int64, mark string, err error) {
 	err = s.beats.NewRaw(`WITH beat AS (
 			INSERT INTO gateways (id, about, seen, applied)
 			VALUES (?, ?, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, ?)
 			ON CONFLICT (id) DO UPDATE SET about = EXCLUDED.about, seen = EXCLUDED.seen, applied = EXCLUDED.applied
-		) SELECT counter FROM changes WHERE kind = 'any'`, r.ID, r.About, r.Applied).Scan(ctx, &newest)
-	return newest, err
+		) SELECT counter, coalesce((SELECT mark FROM marks WHERE number = ?), '') FROM changes WHERE kind = 'any'`,
+		r.ID, r.About, r.Applied, r.Applied).Scan(ctx, &newest, &mark)
+	return newest, mark, err
 }
 
 func (s *postgresStore) clock(ctx context.Context) (time.Time, error) {

@@ -249,7 +249,7 @@ func (s *sqliteStore) wipe(ctx context.Context) error {
 func (s *sqliteStore) begin(context.Context, bun.Tx) error { return nil }
 
 // announce does nothing: no other process hears.
-func (s *sqliteStore) announce(context.Context, bun.Tx, []kind) (int64, error) { return 0, nil }
+func (s *sqliteStore) announce(context.Context, bun.Tx, []kind) (step, error) { return step{}, nil }
 
 func (s *sqliteStore) snapshot(_ context.Context, f func(bun.IDB) error) error { return f(s.reads) }
 

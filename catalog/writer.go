@@ -183,9 +183,9 @@ func (w *writer) transact(batch []*request) []error {
 		}
 	}
 	kinds := kindsOf(batch, errs)
-	number := int64(0)
+	var made step
 	if len(kinds) > 0 {
-		if number, err = w.store.announce(ctx, tx, kinds); err != nil {
+		if made, err = w.store.announce(ctx, tx, kinds); err != nil {
 			_ = tx.Rollback()
 			return w.fail(errs, err)
 		}
@@ -200,7 +200,7 @@ func (w *writer) transact(batch []*request) []error {
 			r.done()
 		}
 	}
-	w.mirrors.committed(number, kinds)
+	w.mirrors.committed(made, kinds)
 	return errs
 }
 

@@ -151,6 +151,9 @@ func (n *runningNode) lookAround(ctx context.Context) {
 		if all, err := n.rows.Gateways(ctx); err == nil { // else the lease says so
 			n.meet(ctx, all)
 		}
+		if n.isEdge() {
+			n.keepRoom(ctx)
+		}
 	}
 }
 
@@ -173,6 +176,34 @@ func (n *runningNode) meet(ctx context.Context, all []musen.Gateway) {
 	if err := n.sources.Follow(n.node, sources); err != nil {
 		n.log.Error("connect with the nodes that blocks are read from", "err", err)
 	}
+}
+
+// keepRoom empties the cache of an edge when the room for it is nearly gone: it
+// pins nothing, so that everything goes that is not read right now.
+func (n *runningNode) keepRoom(ctx context.Context) {
+	st, err := n.node.Stat()
+	if err == nil && !crowded(st) {
+		return
+	}
+	var blocks int
+	var freed int64
+	if err == nil {
+		blocks, freed, err = n.node.GC(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		n.log.Error("make room for blocks that are fetched", "err", err)
+		return
+	}
+	n.log.Info("made room for blocks that are fetched", "blocks", blocks, "bytes", freed)
+}
+
+// leastCache is what a cache has at least when it is emptied: where the disk is
+// full of something else, emptying it again and again is of no use.
+const leastCache = 64 << 20
+
+// crowded reports whether less than a sixteenth of what blocks may take is left.
+func crowded(s node.Stat) bool {
+	return s.Used > leastCache && s.Room() < (s.Used+s.Room())/16
 }
 
 // adds is what takes audio in at this node: the origin, or none.

@@ -8,6 +8,13 @@ CREATE TABLE changes (
 );
 INSERT INTO changes (kind, counter) VALUES ('any', 0);
 
+-- By its mark a process knows that a database still has what it has seen of it,
+-- and is not one that took another turn, as a standby that lagged.
+CREATE TABLE marks (
+    number BIGINT NOT NULL PRIMARY KEY, -- of a change
+    mark   TEXT   NOT NULL              -- random
+);
+
 CREATE TABLE gateways (
     id      TEXT   NOT NULL PRIMARY KEY, -- peer ID
     about   BYTEA  NOT NULL,             -- sealed
