@@ -59,6 +59,9 @@ type EdgeOptions struct {
 	// had it, shows only where Blocks also has ReadLocalAt, which reads what is
 	// here and no more. nil: nobody is told.
 	Damaged func(root cid.Cid, wrong error)
+	// Sound is told that Verify has read all of a segment and found it whole. It
+	// must be quick. nil: nobody is told.
+	Sound func(root cid.Cid)
 }
 
 // localReader is Blocks that can tell what is here.

@@ -63,6 +63,9 @@ func (e *Edge) Verify(ctx context.Context, g policy.Grant, blocks BlockChecker, 
 	count := &counter{}
 	r.Bytes, r.Err = stream.WriteRange(ctx, count, 0, stream.Size())
 	r.Chunks = count.writes
+	if r.Err == nil && e.Sound != nil {
+		e.Sound(s.CID)
+	}
 	return r, ctx.Err()
 }
 

@@ -44,7 +44,7 @@ func (n *runningNode) startSwarm(ctx context.Context, home string) error {
 	}
 	n.closers = append(n.closers, n.swarm.Close)
 	n.origin.Copies = wants.Copies(n.swarm.Keeper())
-	n.edge.Damaged = n.swarm.Keeper().Found
+	n.edge.Damaged, n.edge.Sound = n.swarm.Keeper().Found, n.swarm.Keeper().Sound
 	if n.node.Bare() {
 		n.log.Warn("the folder of the blocks is missing: what peers hold is fetched again, what they do not is lost, as musen status will say")
 		n.swarm.Keeper().DoubtOwn()

@@ -43,12 +43,12 @@ func NewOrigin(t testing.TB, change ...func(*swarm.Options)) *Origin {
 	return o
 }
 
-// Edge makes an Edge of the home's stores that tells the swarm what is wrong
-// with the origin's own copies.
+// Edge makes an Edge of the home's stores that tells the swarm how the origin's
+// own copies are.
 func (o *Origin) Edge(t testing.TB) *musen.Edge {
 	t.Helper()
 	opts := o.EdgeOptions()
-	opts.Damaged = o.Swarm.Keeper().Found
+	opts.Damaged, opts.Sound = o.Swarm.Keeper().Found, o.Swarm.Keeper().Sound
 	e, err := musen.NewEdge(opts)
 	must(t, err)
 	return e

@@ -163,3 +163,34 @@ func TestOwnDamageWithoutAPeer(t *testing.T) {
 		t.Error("a listener hears something else")
 	}
 }
+
+// Blocks that were gone and that the operator puts back are the origin's own
+// copy again as soon as the segment is verified, however long it would be until
+// the next try to mend it.
+func TestOwnCopyThatWasPutBack(t *testing.T) {
+	t.Parallel()
+	o := testnet.NewOrigin(t, func(s *swarm.Options) { s.Copies.Cycle, s.Copies.Retry = 1000*time.Hour, 1000*time.Hour })
+	station := o.Station(t, "jazz", musen.NoReplication())
+	s, _, err := o.Adds.Add(t.Context(), musen.AddRequest{Station: station.ID, Title: "song"}, bytes.NewReader(wave(900<<10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	durable(t, o, s.CID)
+	verify := readers()["verify"]
+	file := o.BlockFile(s.Leaves[2])
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	verify(t, o, s, nil)
+	if c := own(t, o, s.CID); c.State != keep.Failed {
+		t.Errorf("%+v", c)
+	}
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.Edge(t).Verify(t.Context(), o.Grant(t, []policy.Action{policy.Audit}), o.Node, s.CID)
+	if err != nil || r.Err != nil {
+		t.Errorf("verify: %+v, %v", r, err)
+	}
+	durable(t, o, s.CID)
+}

@@ -63,7 +63,7 @@ type Keeper struct {
 	wounds   []*segment // own copies to mend
 	scars    []*segment // the same, of which mending failed before
 	mends    int
-	mending  map[*segment]bool // those in wounds and scars, and at work; true: damage was seen meanwhile
+	mending  map[*segment]*attempt // those in wounds and scars, and at work
 	unsaved  []*segment
 	erased   []cid.Cid
 	scratch  []place.Candidate
@@ -84,7 +84,7 @@ func New(o Options) (*Keeper, error) {
 		sooner: make(chan struct{}, 1), closed: make(chan struct{}),
 		segments: map[cid.Cid]*segment{}, holders: map[peer.ID]*holder{}, labels: map[string]string{},
 		problems: map[*segment]string{}, waiting: map[*segment][]chan struct{}{},
-		mending: map[*segment]bool{},
+		mending: map[*segment]*attempt{},
 	}
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)

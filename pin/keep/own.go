@@ -22,12 +22,23 @@ func (k *Keeper) Found(root cid.Cid, wrong error) {
 		return
 	}
 	if x.broken() {
-		if _, ok := k.mending[s]; ok {
-			k.mending[s] = true // what was read may be what was mended already, or not
+		if m := k.mending[s]; m != nil {
+			m.damaged = true // what was read may be what was mended already, or not
 		}
 		return
 	}
 	k.hurt(s, x, wrong, k.nowNS())
+}
+
+// Sound takes note that whoever read all of the own copy of a segment found it
+// whole. If it failed before it is looked at again at once: it is proved by what
+// is seen then. Like Found, Sound does not block.
+func (k *Keeper) Sound(root cid.Cid) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s, x := k.find(root, k.o.Self); x != nil {
+		k.mendSoon(s, k.nowNS())
+	}
 }
 
 // DoubtOwn has all own copies verified anew before they count as proved: for a
@@ -53,7 +64,7 @@ func (k *Keeper) mendable(s *segment, x *slot) {
 	if _, ok := k.mending[s]; ok {
 		return
 	}
-	k.mending[s] = false
+	k.mending[s] = &attempt{}
 	if x.tries <= 1 {
 		k.wounds = append(k.wounds, s)
 	} else {
@@ -97,7 +108,8 @@ func pop(q *[]*segment) *segment {
 // mendOne mends one own copy. It takes the lock itself.
 func (k *Keeper) mendOne(ctx context.Context, s *segment) {
 	k.mu.Lock()
-	k.mending[s] = false
+	seen := &attempt{}
+	k.mending[s] = seen
 	size := s.size
 	k.mu.Unlock()
 	var err error
@@ -109,17 +121,16 @@ func (k *Keeper) mendOne(ctx context.Context, s *segment) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.mends--
-	doubted := k.mending[s]
 	delete(k.mending, s)
 	if ctx.Err() == nil {
-		k.mended(s, err, doubted, k.nowNS())
+		k.mended(s, err, *seen, k.nowNS())
 	}
 	k.wake()
 }
 
-// mended notes what became of mending the own copy. If damage was seen while it
-// was mended, it is done once more.
-func (k *Keeper) mended(s *segment, err error, doubted bool, now int64) {
+// mended notes what became of mending the own copy. It is done once more if it
+// was in vain and there is new hope, or if damage was seen while it was mended.
+func (k *Keeper) mended(s *segment, err error, seen attempt, now int64) {
 	x := s.slotOf(k.self)
 	switch {
 	case k.segments[s.root] != s || s.gone || x == nil || !x.active():
@@ -127,7 +138,10 @@ func (k *Keeper) mended(s *segment, err error, doubted bool, now int64) {
 	case err != nil:
 		s.fail(x, failed, err.Error(), now)
 		x.due = now + k.backoff(max(x.tries, 2)-2)
-	case doubted:
+		if seen.hope {
+			x.due = now
+		}
+	case seen.damaged:
 		x.due = now
 	default:
 		k.prove(s, x, now)
@@ -163,13 +177,26 @@ func (k *Keeper) judgeOwn(s *segment, x *slot, err error, now int64) {
 	x.outcome = outcomeIndex(audit.Proved)
 }
 
-// mendSoon has the own copy mended now that a peer is back which may have what
-// is missing.
+// mendSoon has the own copy mended now, if it is to be: a peer is back which may
+// have what is missing, or it was found to be whole.
 func (k *Keeper) mendSoon(s *segment, now int64) {
-	if x := s.slotOf(k.self); x != nil && x.broken() && x.due > now && !s.gone {
+	x := s.slotOf(k.self)
+	if x == nil || !x.broken() || s.gone {
+		return
+	}
+	if m := k.mending[s]; m != nil {
+		m.hope = true
+	}
+	if x.due > now {
 		x.due = now
 		k.dirty(s)
 	}
+}
+
+// attempt is what was heard of an own copy while it waits to be mended, or is.
+type attempt struct {
+	damaged bool // somebody saw damage
+	hope    bool // it may go better now than when it began
 }
 
 // mends reports whether x is the own copy and it has only just been found not to

@@ -133,13 +133,16 @@ func (k *Keeper) restore(c cid.Cid, r record) (*segment, error) {
 
 // askAgain is for an order that was on its way when the keeper ended. Its
 // receipt may have come since and not be in the record, so it is given anew: if
-// it still waits that changes nothing, and if not the peer answers again.
+// it still waits that changes nothing, and if not the peer answers again. An own
+// copy that failed is looked at anew: blocks may have been put back.
 func (x *slot) askAgain() {
 	switch {
 	case x.stage == ordered && !x.pinned:
 		x.told = false
 	case x.stage == purging:
 		x.told, x.tries = false, 0
+	case x.h.self && x.broken():
+		x.due, x.tries = 0, 0
 	}
 }
 
