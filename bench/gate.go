@@ -39,38 +39,44 @@ func gateMain(args []string) error {
 	defer b.close()
 	ctx, cancel := context.WithTimeout(ctx, b.plan.Limit)
 	defer cancel()
-	if err := b.gate(ctx); err != nil {
+	o, err := b.gate(ctx)
+	if err != nil {
 		return err
 	}
 	if err := b.results.Close(); err != nil {
 		return err
 	}
-	return printGate(os.Stdout, b.results.Name())
+	if err := printGate(os.Stdout, b.results.Name()); err != nil {
+		return err
+	}
+	_, err = fmt.Printf("\n%d pairs of refusals with a good token for another station: %.1f µs when there is such a segment, %.1f µs when there is none (medians); p = %.2f.\n",
+		oraclePairs, o.there, o.absent, o.p)
+	return err
 }
 
 // gate refuses one request after the other, each kind in turn, round by round.
-func (b *bench) gate(ctx context.Context) error {
+func (b *bench) gate(ctx context.Context) (o oracle, err error) {
 	g := &gateStage{bench: b}
 	defer g.close()
 	targets, err := g.setUp(ctx)
 	if err != nil {
-		return err
+		return o, err
 	}
 	for round := range b.plan.Rounds {
 		for _, t := range targets {
 			r, err := b.wrk(ctx, t, work{shelf: nil, conns: gateConns}, round)
 			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+				return o, fmt.Errorf("%s: %w", t.name, err)
 			}
 			r.Bench, r.Round = "gate", round
 			r.Target, r.Work, _ = strings.Cut(t.name, ": ")
 			if err := b.write(r); err != nil {
-				return err
+				return o, err
 			}
 		}
 		log.Printf("gate: round %d of %d", round+1, b.plan.Rounds)
 	}
-	return nil
+	return askOracle(g.musen.ready.Public, g.stranger, g.there, g.absent)
 }
 
 // A gateStage is the servers that refuse.
@@ -80,6 +86,9 @@ type gateStage struct {
 	strict *musenNode // the same with a client that asks too much
 	nginx  *nginxServer
 	floor  *process
+
+	stranger      string // token for another station
+	there, absent string // paths: of a segment, and of none
 }
 
 func (g *gateStage) close() {
@@ -170,12 +179,11 @@ func (g *gateStage) setUpMusen(ctx context.Context) (targets []*target, err erro
 	if err != nil {
 		return nil, err
 	}
-	stranger, err := m.issue(ctx, stationTCP, "listen")
-	if err != nil {
+	if g.stranger, err = m.issue(ctx, stationTCP, "listen"); err != nil {
 		return nil, err
 	}
-	absent := segment[:len(segment)-6] + "aaaaaa"
-	path := listenPath(segment)
+	path, absent := listenPath(segment), listenPath(segment[:len(segment)-6]+"aaaaaa")
+	g.there, g.absent = path, absent
 	for _, c := range []struct{ name, path, token string }{
 		{"no credential", path, ""},
 		{"token, unreadable", path, "garbage"},
@@ -183,9 +191,9 @@ func (g *gateStage) setUpMusen(ctx context.Context) (targets []*target, err erro
 		{"token, wrong signature", path, spoilt(m.token)},
 		{"link, unreadable", path + "?CAT=garbage", ""},
 		{"link, wrong tag", spoilt(link), ""},
-		{"good link, another path", listenPath(absent) + link[strings.IndexByte(link, '?'):], ""},
-		{"good token, another station", path, stranger},
-		{"good token, no such segment", listenPath(absent), stranger},
+		{"good link, another path", absent + link[strings.IndexByte(link, '?'):], ""},
+		{"good token, another station", path, g.stranger},
+		{"good token, no such segment", absent, g.stranger},
 	} {
 		header := ""
 		if c.token != "" {
