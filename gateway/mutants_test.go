@@ -118,7 +118,7 @@ func TestMutantsOfAURL(t *testing.T) {
 			}
 		}
 	}
-	if len(tried) < 20_000 || statuses[200] > len(tried)/100 {
+	if len(tried) < 20_000 || statuses[200] > len(tried)/100 || statuses[429] > 0 {
 		t.Errorf("%d mutants: %v", len(tried), statuses)
 	}
 }
@@ -172,25 +172,28 @@ func tricks(good, link, otherLink string) iter.Seq[mutant.Mutant] {
 func TestMutantsOfCredentialHeaders(t *testing.T) {
 	r := newRealm(t)
 	seg := r.add(musen.Segment{}, audioOf(100))
-	s := r.serve(func(o *Options) { o.Log = discard() })
+	s := r.servePages()
+	_, secret := r.share("jazz", nil)
+	session := s.enter(secret)
 	path, link, token := "/listen/"+seg.CID.String(), r.link("jazz", seg.CID), r.token("jazz")
 	l := s.line()
 	for name, c := range map[string]struct{ before, good, none string }{
-		"bearer": {"Authorization: Bearer ", token, " \t"},
-		"header": {linkHeader + ": ", link, " \t"},
-		"cookie": {"Cookie: " + linkHeader + "=", link, " \t;"},
+		"bearer":  {"Authorization: Bearer ", token, " \t"},
+		"header":  {linkHeader + ": ", link, " \t"},
+		"cookie":  {"Cookie: " + linkHeader + "=", link, " \t;"},
+		"session": {"Cookie: " + sessionCookie + "=", session, " \t;"},
 	} {
 		if res := l.get(path, c.before+c.good+"\r\n"); res.StatusCode != 200 {
 			t.Fatalf("%s: status %d", name, res.StatusCode)
 		}
 		tried := 0
-		for _, all := range []iter.Seq[mutant.Mutant]{mutant.Edits(c.good), mutant.Mixes(9, 2000, c.good, r.token())} {
+		for _, all := range []iter.Seq[mutant.Mutant]{mutant.Edits(c.good), mutant.Mixes(9, 4000, c.good, r.token())} {
 			for m := range all {
 				if !oneLine(m.Text, c.none) {
 					continue
 				}
 				tried++
-				if res := l.get(path, c.before+m.Text+"\r\n"); res.StatusCode/100 != 4 {
+				if res := l.get(path, c.before+m.Text+"\r\n"); res.StatusCode/100 != 4 || res.StatusCode == 429 {
 					t.Errorf("%s: %s: status %d: %q", name, m.Way, res.StatusCode, m.Text)
 				}
 			}
@@ -199,7 +202,46 @@ func TestMutantsOfCredentialHeaders(t *testing.T) {
 			t.Errorf("%s: only %d mutants", name, tried)
 		}
 	}
-	if res := l.get(path, "Cookie: "+linkHeader+"=\""+link+"\"\r\n"); res.StatusCode != 401 {
-		t.Errorf("a cookie in quotes: status %d", res.StatusCode)
+	for _, cookie := range []string{linkHeader + "=\"" + link, sessionCookie + "=\"" + session} {
+		if res := l.get(path, "Cookie: "+cookie+"\"\r\n"); res.StatusCode != 401 {
+			t.Errorf("a cookie in quotes: status %d", res.StatusCode)
+		}
+	}
+}
+
+// servePages starts a Server with pages for many clients behind one address.
+func (r *realm) servePages() *site {
+	r.t.Helper()
+	return r.open(hasher(r.t), func(o *Options) { o.ClientHeader, o.Proxies, o.Log = "", nil, discard() })
+}
+
+// H8, H76: of the mutants of a share's address none opens it: there is one
+// spelling of a secret, and of the path to it.
+func TestMutantsOfAShare(t *testing.T) {
+	r := newRealm(t)
+	s := r.servePages()
+	_, secret := r.share("jazz", nil)
+	_, other := r.share("jazz", nil)
+	good := "/s/" + secret
+	l := s.line()
+	if res := l.get(good, ""); res.StatusCode != http.StatusSeeOther || len(res.Cookies()) != 1 {
+		t.Fatalf("the share itself: status %d", res.StatusCode)
+	}
+	tried := 0
+	for _, all := range []iter.Seq[mutant.Mutant]{mutant.Edits(good), mutant.Mixes(10, 4000, good, "/s/"+other), escapes(good), tricks(good+"?x=1", secret, other)} {
+		for m := range all {
+			if !oneLine(m.Text, " ") || m.Text == "/s/"+other {
+				continue
+			}
+			path, _, _ := strings.Cut(m.Text, "?")
+			tried++
+			res := l.get(m.Text, "")
+			if opened := len(res.Cookies()) > 0 || res.StatusCode/100 == 3; opened && path != good || res.StatusCode >= 500 {
+				t.Errorf("%s: status %d, %v: %q", m.Way, res.StatusCode, res.Cookies(), m.Text)
+			}
+		}
+	}
+	if tried < 5000 {
+		t.Errorf("only %d mutants", tried)
 	}
 }

@@ -106,33 +106,47 @@ func (s *Server) visit(c *gin.Context) (secret string, ok bool) {
 }
 
 // guess reports whether a password is the one that hash is of, and answers who
-// gave another. Only wrong ones count towards the limits, so that many listeners
-// may come at once.
+// gave another. Each guess counts towards the limits until it was found right,
+// so that many at once are no more than many in turn, and many listeners may
+// come at once.
 func (s *Server) guess(c *gin.Context, secret, password, hash string) bool {
-	p, who := s.pages, clientOf(c.Request.Context())
-	wait := p.wrongShares.Wait(secret)
-	if !who.crowd {
-		wait = max(wait, p.wrong.Wait(who.name))
-	}
-	if wait > 0 {
-		s.refusePage(c, &tooFast{"guesses", wait})
-		return false
-	}
-	right, err := p.Passwords.Matches(c.Request.Context(), password, hash)
+	giveBack, err := s.takeGuess(clientOf(c.Request.Context()), secret)
 	if err != nil {
-		s.refusePage(c, hashError(err))
+		s.refusePage(c, err)
 		return false
 	}
-	if right {
-		return true
+	right, err := s.pages.Passwords.Matches(c.Request.Context(), password, hash)
+	if right || err != nil {
+		giveBack()
 	}
-	_ = p.wrongShares.Take(secret) // only counted: the guess was made
-	if !who.crowd {
-		_ = p.wrong.Take(who.name)
+	switch {
+	case err != nil:
+		s.refusePage(c, hashError(err))
+	case !right:
+		s.note(c, nil, problem.Of(problem.WrongPassword))
+		s.page(c, http.StatusForbidden, "share.html", sharePage{Password: true, Wrong: "That is not the password."})
 	}
-	s.note(c, nil, problem.Of(problem.WrongPassword))
-	s.page(c, http.StatusForbidden, "share.html", sharePage{Password: true, Wrong: "That is not the password."})
-	return false
+	return right && err == nil
+}
+
+// takeGuess counts a guess of a client at the password of a share, until it is
+// given back.
+func (s *Server) takeGuess(who client, secret string) (giveBack func(), err error) {
+	p := s.pages
+	if err := take(p.wrongShares, "guesses", secret); err != nil {
+		return nil, err
+	}
+	if who.crowd {
+		return func() { p.wrongShares.Give(secret) }, nil
+	}
+	if err := take(p.wrong, "guesses", who.name); err != nil {
+		p.wrongShares.Give(secret)
+		return nil, err
+	}
+	return func() {
+		p.wrongShares.Give(secret)
+		p.wrong.Give(who.name)
+	}, nil
 }
 
 // hashError is the problem of a password that could not be checked.

@@ -190,6 +190,50 @@ func TestGuessesAreThrottled(t *testing.T) {
 	t.Error("a client may come as often as it likes")
 }
 
+// H76: guesses that come all at once are no more than those that come in turn.
+func TestGuessesAtOnceAreThrottled(t *testing.T) {
+	const guesses = 40
+	r, h := newRealm(t), hasher(t)
+	held := &holding{Passwords: h, arrived: make(chan struct{}, guesses), release: make(chan struct{})}
+	s := r.open(held, nil)
+	_, secret := r.share("jazz", withPassword(t, h, aWord))
+	refused, heard := make(chan int, guesses), 0
+	for range guesses {
+		go func() { refused <- s.post(secret, "password=wrong").StatusCode }()
+	}
+	for range guesses { // each is refused at once, or has its password looked at
+		select {
+		case status := <-refused:
+			if status != http.StatusTooManyRequests {
+				t.Errorf("status %d", status)
+			}
+		case <-held.arrived:
+			heard++
+		}
+	}
+	close(held.release)
+	for range heard {
+		if status := <-refused; status != http.StatusForbidden {
+			t.Errorf("status %d", status)
+		}
+	}
+	if heard != 10 {
+		t.Errorf("%d of %d guesses were heard", heard, guesses)
+	}
+}
+
+// holding holds whoever checks a password until it is released.
+type holding struct {
+	Passwords
+	arrived, release chan struct{}
+}
+
+func (h *holding) Matches(ctx context.Context, password, hash string) (bool, error) {
+	h.arrived <- struct{}{}
+	<-h.release
+	return h.Passwords.Matches(ctx, password, hash)
+}
+
 // P17: an ended share says so to whoever has its secret.
 func TestEndedShares(t *testing.T) {
 	r, h := newRealm(t), hasher(t)

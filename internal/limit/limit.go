@@ -105,6 +105,18 @@ func (b *Buckets) Take(key string) (wait time.Duration) { return b.look(key, b.e
 // Wait is what Take would return; it takes nothing.
 func (b *Buckets) Wait(key string) time.Duration { return b.look(key, 0) }
 
+// Give gives back a token that was taken for key. Nothing comes of it when the
+// bucket was merged with another's since.
+func (b *Buckets) Give(key string) {
+	hash := maphash.String(b.seed, key)
+	s := &b.shards[hash%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.sets[hash>>b.shift].find(hash); x.hash == hash {
+		x.full -= b.every
+	}
+}
+
 // look finds the bucket of key and adds to what it lacks, if it has a token.
 func (b *Buckets) look(key string, add int64) time.Duration {
 	hash := maphash.String(b.seed, key)

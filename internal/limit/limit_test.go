@@ -57,6 +57,37 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// A token that is given back is there for the next, and a bucket never holds
+// more than its burst.
+func TestGive(t *testing.T) {
+	c := newClock()
+	b := limit.New(limit.Options{Every: time.Second, Burst: 2, Now: c.now})
+	b.Give("a")
+	for range 2 {
+		if b.Take("a") != 0 {
+			t.Fatal("refused within the burst")
+		}
+	}
+	b.Give("a")
+	if b.Take("a") != 0 {
+		t.Error("what was given back is not there")
+	}
+	if b.Take("a") == 0 {
+		t.Error("more than the burst")
+	}
+	for range 5 {
+		b.Give("a")
+	}
+	for range 2 {
+		if b.Take("a") != 0 {
+			t.Error("refused after all was given back")
+		}
+	}
+	if b.Take("a") == 0 {
+		t.Error("a bucket holds more than its burst")
+	}
+}
+
 func TestWithoutLimit(t *testing.T) {
 	b := limit.New(limit.Options{Now: newClock().now})
 	for range 1000 {
