@@ -91,7 +91,7 @@ func (s *Server) tuneIn(c *gin.Context) (policy.Grant, musen.Station, error) {
 	if err != nil {
 		return policy.Grant{}, musen.Station{}, err
 	}
-	grant, err := s.holder(cred)
+	grant, err := s.holder(cred, c.Request.Method)
 	if err == nil {
 		err = s.pace(grant)
 	}
@@ -117,14 +117,18 @@ func (s *Server) tuneIn(c *gin.Context) (policy.Grant, musen.Station, error) {
 }
 
 // holder verifies a credential that may be good for more than one path.
-func (s *Server) holder(cr credential) (policy.Grant, error) {
+func (s *Server) holder(cr credential, method string) (policy.Grant, error) {
 	switch {
 	case cr.isToken:
 		return s.o.Verifier.Token(cr.raw)
 	case cr.isSession:
 		return s.o.Verifier.Session(cr.raw)
 	}
-	return policy.Grant{}, musen.ErrNotFound // a link opens a segment and no list
+	_, err := s.o.Verifier.Link(cr.raw, method, "/stations/")
+	if err == nil {
+		err = musen.ErrNotFound // a link opens a segment and no list
+	}
+	return policy.Grant{}, err
 }
 
 func resourceOf(s musen.Station) policy.Resource {
