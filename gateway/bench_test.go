@@ -1,16 +1,17 @@
 package gateway
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-
-	"bufio"
+	"time"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
 )
 
 // BenchmarkListen is one client on one connection over loopback, with a token
@@ -89,3 +90,34 @@ type blackHole struct {
 func (w *blackHole) Header() http.Header         { return w.header }
 func (w *blackHole) WriteHeader(status int)      { w.status = status }
 func (w *blackHole) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkPages is what a load of a station's page, and of a list of 100
+// segments with fresh links, costs besides reading the list: without a network.
+func BenchmarkPages(b *testing.B) {
+	r := newRealm(b)
+	for range 100 {
+		r.add(musen.Segment{Title: "Blue in Green", Artist: "a trio"}, audioOf(100))
+	}
+	o := r.options()
+	o.Log, o.Rates = discard(), unlimited()
+	o.Pages = &Pages{Shares: r, Library: r, Policy: r.engine, Minter: r.issuer, Passwords: hasher(b), LinkTTL: 5 * time.Minute}
+	s, err := New(o)
+	check(b, err)
+	share, _ := r.share("jazz", nil)
+	session, _, err := r.issuer.Session(policy.SessionRequest{Share: share.ID, Station: "jazz", Epoch: 1, TTL: time.Hour})
+	check(b, err)
+	for name, target := range map[string]string{"page": "/stations/jazz", "list100": "/stations/jazz/segments"} {
+		b.Run(name, func(b *testing.B) {
+			req := httptest.NewRequest("GET", target, nil)
+			req.Header.Set("Cookie", cookie(session))
+			b.ReportAllocs()
+			for b.Loop() {
+				w := &blackHole{header: make(http.Header)}
+				s.engine.ServeHTTP(w, req)
+				if w.status != 200 {
+					b.Fatalf("status %d", w.status)
+				}
+			}
+		})
+	}
+}

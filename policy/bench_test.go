@@ -213,3 +213,40 @@ func BenchmarkLinkCachedMany(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkSessionFirst(b *testing.B) {
+	w := newWorld(b)
+	raw := w.session(b, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		v, err := policy.NewVerifier(w.options)
+		must(b, err)
+		b.StartTimer()
+		if _, err := v.Session(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSessionCached(b *testing.B) {
+	w := newWorld(b)
+	raw := w.session(b, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.verifier.Session(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLinkFor(b *testing.B) {
+	w := newWorld(b)
+	g := w.sessionGrant(b, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := w.issuer.LinkFor(g, policy.LinkRequest{Station: jazz, Epoch: 3, Path: listenPath}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
