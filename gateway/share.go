@@ -42,7 +42,7 @@ func (s *Server) showShare(c *gin.Context) {
 		return
 	}
 	share, known := s.pages.Shares.ShareBySecret(secret)
-	if known && s.inSession(c, share) {
+	if s.inSession(c, share) && known { // asked in any case: its time tells nothing
 		s.toStation(c, share.Station)
 		return
 	}

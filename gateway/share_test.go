@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
 )
 
 const aWord = "open sesame"
@@ -95,14 +96,15 @@ func TestSharePassword(t *testing.T) {
 // H76: nothing tells whether a share exists: neither what is said, nor the work.
 func TestUnknownShareIsAsOneWithAPassword(t *testing.T) {
 	r, h := newRealm(t), hasher(t)
-	counted := &counting{Passwords: h}
-	s := r.open(counted, nil)
+	counted := &counting{Passwords: h, Verifier: r.verifier}
+	s := r.open(counted, func(o *Options) { o.Verifier = counted })
 	_, known := r.share("jazz", withPassword(t, h, aWord))
 	_, unknown := r.share("jazz", nil)
 	delete(r.shares, unknown)
 	for _, ask := range []func(secret string) answer{
 		func(secret string) answer { return s.ask("GET", "/s/"+secret) },
 		func(secret string) answer { return s.ask("HEAD", "/s/"+secret) },
+		func(secret string) answer { return s.ask("GET", "/s/"+secret, "Cookie", cookie("x")) },
 		func(secret string) answer { return s.post(secret, "password=wrong") },
 		func(secret string) answer { return s.post(secret, "") },
 		func(secret string) answer { return s.post(secret, "a=b") },
@@ -116,7 +118,7 @@ func TestUnknownShareIsAsOneWithAPassword(t *testing.T) {
 			t.Errorf("known %s\n%s\nunknown %s\n%s", a.Status, a.body, b.Status, b.body)
 		}
 		if forUnknown := counted.n - before - forKnown; forKnown != forUnknown {
-			t.Errorf("%d hashes for a known share, %d for none", forKnown, forUnknown)
+			t.Errorf("%d hashes and cookies looked at for a known share, %d for none", forKnown, forUnknown)
 		}
 		for _, name := range []string{"X-Request-Id", "Date"} {
 			a.Header.Del(name)
@@ -129,7 +131,7 @@ func TestUnknownShareIsAsOneWithAPassword(t *testing.T) {
 		}
 	}
 	if counted.n == 0 {
-		t.Error("no password was checked")
+		t.Error("no password was checked, nor a cookie")
 	}
 	for _, bad := range []string{"x", strings.ToUpper(known), known + "a", known[1:], known[1:] + "0"} {
 		s.ask("GET", "/s/"+bad).want(t, http.StatusNotFound)
@@ -137,10 +139,16 @@ func TestUnknownShareIsAsOneWithAPassword(t *testing.T) {
 	}
 }
 
-// counting counts the passwords that are checked.
+// counting counts the passwords and the sessions that are checked.
 type counting struct {
 	Passwords
+	Verifier
 	n int
+}
+
+func (c *counting) Session(raw string) (policy.Grant, error) {
+	c.n++
+	return c.Verifier.Session(raw)
 }
 
 func (c *counting) Matches(ctx context.Context, password, hash string) (bool, error) {

@@ -14,6 +14,7 @@ const cursors = [""]; // of the pages that are shown
 let next = ""; // cursor of the page after them
 let current = ""; // CID
 let timer = 0;
+let doubt = 0; // timer
 let failures = 0; // in a row, of the segment that plays
 
 // page fetches one page of the list. It throws when the listener may not listen
@@ -158,6 +159,18 @@ audio.addEventListener("error", async () => {
     refuse(refused);
   }
 });
+
+// A browser tries for a while to get more of a stream that was cut before it
+// tells of an error, so when audio runs out the list is asked whether that is
+// because it may not be heard any more.
+for (const event of ["waiting", "stalled"]) {
+  audio.addEventListener(event, () => {
+    clearTimeout(doubt);
+    doubt = setTimeout(() => {
+      if (current && !audio.paused && audio.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) renew();
+    }, 1000);
+  });
+}
 
 audio.addEventListener("play", () => {
   if (!current && segments.size) start(segments.keys().next().value);

@@ -1,0 +1,118 @@
+package cmd_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// do does steps in the browser.
+func (b *browser) do(what string, steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// value is that of an expression of the page, or what it promises.
+func value[T any](b *browser, expression string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("%.60s: %v", expression, err)
+	}
+	return v
+}
+
+// until waits for something of the audio element of the page to become true.
+func (b *browser) until(condition string) {
+	b.t.Helper()
+	value[bool](b, fmt.Sprintf(`new Promise((done) => {
+		const audio = document.getElementById("audio");
+		const look = () => { if (%s) done(true); };
+		for (const event of ["timeupdate", "playing", "pause", "ended", "emptied", "loadedmetadata"]) audio.addEventListener(event, look);
+		look();
+	})`, condition))
+}
+
+// writeSecret puts a line into a file, and returns its name.
+func writeSecret(t *testing.T, line string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// P17, P19, P21, H11: a listener opens a share in a browser, gives its password,
+// and hears the station; when the share is regenerated, the song that plays ends
+// and the page says why.
+func TestBrowserOpensAShare(t *testing.T) {
+	t.Parallel()
+	r, b := startRadio(t), openBrowser(t)
+	short := r.add(bundled(t)[0])
+	song := r.add(longSong(t))
+	link := r.musen("share", "create", "jazz", "--password", writeSecret(t, "open sesame"))
+
+	b.goTo(link)
+	b.do("give a wrong password", chromedp.SendKeys("#password", "open simsim"), chromedp.Click("button"), chromedp.WaitVisible("[role=alert]"))
+	b.do("give the password", chromedp.SendKeys("#password", "open sesame"), chromedp.Click("button"), chromedp.WaitVisible("#segments li"))
+	if at := value[string](b, "location.href"); !strings.HasPrefix(at, r.node.ready.Public+"/stations/") {
+		t.Errorf("the browser is at %s", at)
+	}
+	if cookies := value[string](b, "document.cookie"); cookies != "" {
+		t.Errorf("a script can read %q", cookies)
+	}
+	// P26: nothing but the gateway is asked, and only what is needed of it.
+	for _, url := range value[[]string](b, `performance.getEntriesByType("resource").map((e) => e.name)`) {
+		if !strings.HasPrefix(url, r.node.ready.Public+"/") || strings.Contains(url, "/s/") {
+			t.Errorf("the page loads %s", url)
+		}
+	}
+	if n := value[int](b, `document.querySelectorAll("audio").length`); n != 1 {
+		t.Errorf("%d audio elements", n)
+	}
+
+	// The first segment is played out, and the next begins by itself.
+	value[bool](b, "document.getElementById('audio').muted = true")
+	b.do("play", chromedp.Click(fmt.Sprintf("[id=%q] button", short.CID)))
+	b.until("audio.duration > 0 && audio.currentTime > 0.2")
+	if d := value[float64](b, "document.getElementById('audio').duration"); d < short.seconds()-0.2 || d > short.seconds()+0.2 {
+		t.Errorf("it plays %f seconds, not %f", d, short.seconds())
+	}
+	value[float64](b, "(audio => audio.currentTime = audio.duration - 0.5)(document.getElementById('audio'))")
+	b.until(fmt.Sprintf("audio.src.includes(%q) && audio.currentTime > 0.2", song.CID))
+
+	// P8: a load of the page has links of its own.
+	const links = `fetch(document.body.dataset.segments).then((r) => r.json()).then((l) => l.segments.map((s) => s.url).join(" "))`
+	if a, b := value[string](b, links), value[string](b, links); a == b || !strings.Contains(a, "?CAT=") {
+		t.Errorf("links twice: %s", a)
+	}
+
+	fresh := r.musen("share", "regenerate", "jazz")
+	value[float64](b, "(audio => audio.currentTime = audio.duration / 2)(document.getElementById('audio'))") // beyond what it may have
+	b.do("be told", chromedp.WaitReady("body[data-state=ended]"))
+	if said := value[string](b, "document.getElementById('said').textContent"); !strings.HasPrefix(said, "Access denied.") {
+		t.Errorf("the page says %q", said)
+	}
+	if value[bool](b, "(audio => !audio.paused || audio.hasAttribute('src'))(document.getElementById('audio'))") {
+		t.Error("it plays on")
+	}
+	resp, err := chromedp.Run(b.ctx, chromedp.NavigateResponse(link))
+	if err != nil || resp.Status != http.StatusForbidden {
+		t.Errorf("open the old link: %+v, %v", resp, err)
+	}
+	b.goTo(fresh) // has the password of the old one
+	b.do("come in again", chromedp.SendKeys("#password", "open sesame"), chromedp.Click("button"), chromedp.WaitVisible("#segments li"))
+}
