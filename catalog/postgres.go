@@ -206,7 +206,24 @@ func (s *postgresStore) create(ctx context.Context) error {
 	return nil
 }
 
+// leastServer is the oldest version of the server that is known to do, as it
+// spells it.
+const leastServer = 150000
+
+// exists reports whether the database has a catalogue. It refuses one that
+// cannot.
 func (s *postgresStore) exists(ctx context.Context) (there bool, err error) {
+	var version int
+	var encoding string
+	err = s.writes.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')").Scan(&version, &encoding)
+	switch {
+	case err != nil:
+		return false, err
+	case version < leastServer:
+		return false, fmt.Errorf("the server is PostgreSQL %d: run version %d or newer", version/10000, leastServer/10000)
+	case encoding != "UTF8":
+		return false, fmt.Errorf("the database has the encoding %s: make one with UTF8", encoding)
+	}
 	err = s.writes.QueryRowContext(ctx, "SELECT to_regclass('wrapped_keys') IS NOT NULL").Scan(&there)
 	return there, err
 }
