@@ -10,6 +10,7 @@ import (
 
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway/admin/client"
+	"github.com/musenai/musen/internal/cidpath"
 )
 
 // commands are all commands of the program.
@@ -127,11 +128,12 @@ func parseCIDs(args []string) ([]cid.Cid, error) {
 	return ids, nil
 }
 
-// parseCID reads a CID that a person gave.
+// parseCID reads a CID that a person gave as cidpath does: one with a wrong
+// letter is never taken for another that decodes to the same bytes.
 func parseCID(s string) (cid.Cid, error) {
-	c, err := cid.Decode(s)
-	if err != nil {
-		return cid.Undef, &failure{exit: exitUsage, code: "bad_cid", what: fmt.Sprintf("%q is not a CID", s), next: "`musen ls` lists the CIDs of the segments", cause: err}
+	c, ok := cidpath.Parse(s)
+	if !ok {
+		return cid.Undef, &failure{exit: exitUsage, code: "bad_cid", what: fmt.Sprintf("%.128q is not the CID of a segment", s), next: "copy the CID whole; `musen ls` lists those of the segments"}
 	}
 	return c, nil
 }

@@ -23,8 +23,12 @@ func (a *app) statusCommand() *cobra.Command {
 			if len(args) == 0 {
 				return a.nodeStatus(c)
 			}
-			if id, err := cid.Decode(args[0]); err == nil {
+			id, err := parseCID(args[0])
+			switch _, like := cid.Decode(args[0]); {
+			case err == nil:
 				return a.copiesOf(c, id, waitFlags{})
+			case like == nil:
+				return err
 			}
 			return a.stationStatus(c, args[0])
 		},

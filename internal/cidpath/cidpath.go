@@ -1,5 +1,5 @@
-// Package cidpath reads CIDs as callers spell them in paths and parameters, on
-// the listeners of origins and hosts and in the admin API alike.
+// Package cidpath reads CIDs as callers spell them: in paths and parameters on
+// the listeners of origins and hosts, in the admin API, and on the command line.
 //
 // It does not know which CIDs exist, nor how a refusal is answered.
 package cidpath

@@ -52,6 +52,30 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
+// H25: the last letter of base32 has bits that no byte needs. With any but the
+// right ones it decodes to the same CID, and is none.
+func TestStrayBitsAreNoCID(t *testing.T) {
+	c := example(t, cid.Raw)
+	right := spell(t, c, multibase.Base32)
+	stray := 0
+	for _, letter := range "abcdefghijklmnopqrstuvwxyz234567" {
+		s := right[:len(right)-1] + string(letter)
+		lax, err := cid.Decode(s)
+		if s == right || err != nil || !lax.Equals(c) {
+			continue
+		}
+		stray++
+		for _, s := range []string{s, strings.ToUpper(s)} {
+			if got, ok := Parse(s); ok {
+				t.Errorf("%q is %s", s, got)
+			}
+		}
+	}
+	if stray != 3 {
+		t.Errorf("%d other last letters decode to the same CID, want 3", stray)
+	}
+}
+
 // H25: whatever is not the one spelling of a CID in its base is no CID.
 func TestOthersAreNoCID(t *testing.T) {
 	c := example(t, cid.Raw)

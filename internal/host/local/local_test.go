@@ -129,7 +129,8 @@ func TestRefusals(t *testing.T) {
 	for _, call := range [][2]string{
 		{"PUT /v1/contract", `{"disk":"1B"}`}, {"PUT /v1/contract", `{"disk":"1GiB","x":1}`}, {"PUT /v1/contract", `{}{}`},
 		{"PUT /v1/pause", ``}, {"PUT /v1/pause", `{"until":"` + strings.Repeat("x", maxBody) + `"}`},
-		{"GET /v1/orders?limit=x", ``}, {"GET /v1/segments/nonsense", ``}, {"GET /v2", ``}, {"PATCH /v1/status", ``},
+		{"GET /v1/orders?limit=x", ``}, {"GET /v1/segments/nonsense", ``}, {"GET /v1/segments/bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvykv", ``},
+		{"GET /v2", ``}, {"PATCH /v1/status", ``},
 	} {
 		method, path, _ := strings.Cut(call[0], " ")
 		req, err := http.NewRequest(method, "http://host"+path, bytes.NewReader([]byte(call[1])))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/musenai/musen/internal/cidpath"
 	"github.com/musenai/musen/pin/contract"
 )
 
@@ -163,9 +164,9 @@ func (s *Server) orders(r *http.Request) (any, error) {
 }
 
 func (s *Server) why(r *http.Request) (any, error) {
-	c, err := cid.Decode(r.PathValue("cid"))
-	if err != nil {
-		return nil, Refuse(http.StatusBadRequest, "bad_cid", "%.100q is not a CID", r.PathValue("cid"))
+	c, ok := cidpath.Parse(r.PathValue("cid"))
+	if !ok {
+		return nil, Refuse(http.StatusBadRequest, "bad_cid", "%.128q is not the CID of a segment", r.PathValue("cid"))
 	}
 	return s.node.Why(r.Context(), c)
 }
