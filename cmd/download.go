@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -89,7 +90,7 @@ func (d *download) attempt(parent context.Context, w sink) error {
 func (d *download) request(ctx context.Context, w sink, heard func()) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url, nil)
 	if err != nil {
-		return errPermanent{withoutURL(err)}
+		return errPermanent{d.unanswered(err)}
 	}
 	if d.token != "" {
 		req.Header.Set("Authorization", "Bearer "+d.token)
@@ -100,7 +101,7 @@ func (d *download) request(ctx context.Context, w sink, heard func()) error {
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return withoutURL(err)
+		return d.unanswered(err)
 	}
 	defer resp.Body.Close()
 	heard()
@@ -108,6 +109,31 @@ func (d *download) request(ctx context.Context, w sink, heard func()) error {
 		return err
 	}
 	return d.take(&heardReader{resp.Body, heard}, w)
+}
+
+// unanswered is the error of a request that got no answer. It names the gateway
+// and no more of the address: a link's query is a credential.
+func (d *download) unanswered(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &failure{
+		exit: exitFailed, code: "gateway_unreachable", what: "ask the gateway " + origin(d.url) + ": " + err.Error(), cause: err,
+		next: "check the address, and that a node serves there; --gateway names another",
+	}
+}
+
+// origin is the part of a URL that says who is asked.
+func origin(link string) string {
+	u, err := url.Parse(link)
+	if err != nil {
+		return "of that address"
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // take writes what is missing, and not a byte more.
@@ -226,7 +252,8 @@ func refusedBy(resp *http.Response) error {
 	if err != nil || p.Code == "" {
 		p = problemBody{Title: resp.Status, Code: "http_" + strconv.Itoa(resp.StatusCode)}
 	}
-	failure := &failure{code: p.Code, status: resp.StatusCode, what: strings.Trim(printable(p.Title)+": "+printable(p.Detail), ": "), next: p.Help}
+	what := "gateway " + origin(resp.Request.URL.String()) + ": " + strings.Trim(printable(p.Title)+": "+printable(p.Detail), ": ")
+	failure := &failure{code: p.Code, status: resp.StatusCode, what: what, next: p.Help}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return failure

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -176,16 +175,6 @@ func noStation(err error, nameOrID ...string) error {
 // noSegment is absent for what was asked of a segment.
 func noSegment(err error, id cid.Cid) error {
 	return absent(err, "there is no segment "+id.String(), "`musen ls` lists them")
-}
-
-// withoutURL takes the address out of an error of net/http: a link's query is
-// a credential.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return fmt.Errorf("ask the gateway: %w", u.Err)
-	}
-	return err
 }
 
 func firstOf(words ...string) string {

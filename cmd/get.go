@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,10 +11,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-)
 
-// defaultGateway is where a node listens that was not told otherwise.
-const defaultGateway = "http://127.0.0.1:8420"
+	"github.com/musenai/musen/gateway/admin/client"
+)
 
 func (a *app) getCommand() *cobra.Command {
 	var gateway, tokenFile, out string
@@ -25,7 +25,7 @@ on where it was cut, checks the length, and leaves a whole file or a FILE.CID.pa
 the next try goes on with. -o - writes to standard output. It follows no redirect.`,
 		Args: args("a CID or a link", 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, name, err := a.newDownload(c.Context(), args[0], firstOf(gateway, a.homeGateway()), tokenFile)
+			d, name, err := a.newDownload(c.Context(), args[0], gateway, tokenFile)
 			if err != nil {
 				return err
 			}
@@ -35,29 +35,39 @@ the next try goes on with. -o - writes to standard output. It follows no redirec
 			return a.get(c.Context(), d, out, force)
 		},
 	}
-	c.Flags().StringVar(&gateway, "gateway", "", "the gateway's base URL (default: that of the home's configuration, else "+defaultGateway+")")
+	c.Flags().StringVar(&gateway, "gateway", "", "the gateway's base URL (default: that of the home's running node)")
 	c.Flags().StringVar(&tokenFile, "token-file", "", "a file that holds a bearer token; - for standard input")
 	c.Flags().StringVarP(&out, "output", "o", "", "where the audio goes; - for standard output (default: the CID)")
 	c.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
 	return c
 }
 
-// homeGateway is where the node of the home is configured to be reached. A
-// token is sent to no other place unless the user names one.
-func (a *app) homeGateway() string {
+// homeGateway is where listeners reach the running node of the home. A token is
+// sent to no other place unless the user names one: where a node that is not
+// running would listen, somebody else may.
+func (a *app) homeGateway(ctx context.Context) (string, error) {
+	const another = "or name another gateway with --gateway"
 	home, err := a.homeDir()
 	if err != nil {
-		return defaultGateway
+		return "", err
 	}
 	cfg, err := loadConfig(home, nil)
-	if err != nil {
-		return defaultGateway
+	switch {
+	case noHome(err):
+		return "", usageError("there is no home in %s to ask for its gateway: name one with --gateway, or a home with --home", home)
+	case err != nil:
+		return "", err
+	case !cfg.HasKeys():
+		return "", usageError("%s is the home of a host, which has no gateway for listeners: name one with --gateway", home)
 	}
-	scheme := "http://"
-	if cfg.Public.TLSCert != "" {
-		scheme = "https://"
+	s, err := client.New(cfg.Admin.Socket).Status(ctx)
+	switch {
+	case errors.Is(err, client.ErrNotRunning) && cfg.Public.BaseURL != "":
+		return cfg.Public.BaseURL, nil
+	case errors.Is(err, client.ErrNotRunning):
+		return "", &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`, " + another}
 	}
-	return firstOf(cfg.Public.BaseURL, scheme+cfg.Public.Address)
+	return s.PublicURL, err
 }
 
 // newDownload makes a download of a CID, or of a link, and a name for its file:
@@ -84,6 +94,11 @@ func (a *app) newDownload(ctx context.Context, arg, gateway, tokenFile string) (
 	}
 	if d.token, err = a.readToken(ctx, tokenFile); err != nil {
 		return nil, "", err
+	}
+	if gateway == "" {
+		if gateway, err = a.homeGateway(ctx); err != nil {
+			return nil, "", err
+		}
 	}
 	if d.url, err = url.JoinPath(gateway, "listen", c.String()); err != nil {
 		return nil, "", usageError("--gateway %q is not a URL", gateway)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen/internal/cidpath"
 )
 
 // A partFile is a sink that outlives an interruption: a file of its own for
@@ -54,10 +56,7 @@ func listenCID(path string) cid.Cid {
 	if !ok {
 		return cid.Undef
 	}
-	id, err := cid.Decode(name)
-	if err != nil {
-		return cid.Undef
-	}
+	id, _ := cidpath.Parse(name)
 	return id
 }
 
@@ -114,7 +113,7 @@ func (p *partFile) restart(etag string) error {
 
 // fetchFile downloads to path, which appears only when it is whole. What was
 // fetched before an interruption is gone on with.
-func (d *download) fetchFile(ctx context.Context, path string, force bool) error {
+func (d *download) fetchFile(ctx context.Context, path string, force bool) (err error) {
 	if err := checkFree(path, force); err != nil {
 		return err
 	}
@@ -123,6 +122,11 @@ func (d *download) fetchFile(ctx context.Context, path string, force bool) error
 		return err
 	}
 	defer part.Close()
+	defer func() {
+		if err != nil {
+			part.dropEmpty()
+		}
+	}()
 	info, err := part.Stat()
 	if err != nil {
 		return err
@@ -144,6 +148,14 @@ func (d *download) fetchFile(ctx context.Context, path string, force bool) error
 		return err
 	}
 	return nil
+}
+
+// dropEmpty removes a part that holds nothing to go on with.
+func (p *partFile) dropEmpty() {
+	if info, err := p.Stat(); err == nil && info.Size() == 0 {
+		os.Remove(p.Name())
+		os.Remove(p.etagFile)
+	}
 }
 
 // checkFree refuses to replace a file unless forced to, and never anything

@@ -36,6 +36,7 @@ func (s *Server) getStatus(c *gin.Context, _ call) error {
 		Version: s.Version, Realm: s.Realm, PeerID: s.Node.PeerID(),
 		Addresses: append([]string{}, s.Node.Addrs()...), RepoSize: size,
 		Stations: len(stations), Segments: segments, Uptime: int64(s.Now().Sub(s.started) / time.Second), Warnings: s.warnings(),
+		PublicURL: s.PublicURL,
 	})
 }
 

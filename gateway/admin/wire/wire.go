@@ -23,7 +23,8 @@ type Status struct {
 	Stations  int      `json:"stations"`
 	Segments  int      `json:"segments"`
 	Uptime    int64    `json:"uptime_seconds"`
-	Warnings  []string `json:"warnings"` // what an operator should look at
+	Warnings  []string `json:"warnings"`   // what an operator should look at
+	PublicURL string   `json:"public_url"` // where listeners reach it
 }
 
 // Station is a station.
