@@ -25,6 +25,7 @@ func roofs() map[string][]string {
 		"internal/password": {},
 		"internal/limit":    {},
 		"internal/outbound": {},
+		"internal/jwks":     {"policy", "internal/outbound"},
 		"internal/mutant":   {},
 		"web":               {},
 		"node":              {"config"},
@@ -54,7 +55,7 @@ type technology struct {
 // outside is which of our packages may import which technology. What is not
 // named may be imported everywhere.
 func outside() []technology {
-	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "cmd", "internal/testnet", "bench"}
+	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "internal/jwks", "cmd", "internal/testnet", "bench"}
 	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/fleet", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{
@@ -76,7 +77,7 @@ func outside() []technology {
 		{"filippo.io/age", []string{"internal/keyring"}},
 		{"github.com/openbao/openbao", []string{"internal/keyring"}},
 		{"github.com/cedar-policy/cedar-go", []string{"policy"}},
-		{"github.com/go-jose/go-jose", []string{"policy"}},
+		{"github.com/go-jose/go-jose", []string{"policy", "internal/jwks"}},
 		{"github.com/knadh/koanf", []string{"config"}},
 		{"github.com/spf13", []string{"cmd"}},
 		{"os/exec", []string{"internal/testnet", "internal/testpg", "bench"}},
