@@ -30,6 +30,7 @@ func (c Config) Check() error {
 	c.checkRole(fault)
 	c.checkReplica(fault)
 	c.checkPolicy(fault)
+	c.checkPlatform(fault)
 	for _, l := range c.limits() {
 		if l.value < l.least || l.value > l.most {
 			fault(l.key, "%s is not between %s and %s", l.show(l.value), l.show(l.least), l.show(l.most))
@@ -246,7 +247,7 @@ func (c Config) limits() []limit {
 	span := func(key string, v, least, most time.Duration) limit {
 		return limit{key, int64(v), int64(least), int64(most), func(n int64) string { return shortDuration(time.Duration(n)) }}
 	}
-	return []limit{
+	return append(c.platformLimits(span), []limit{
 		span("shutdown_timeout", c.ShutdownTimeout, 100*time.Millisecond, 30*time.Second),
 		span("recheck_interval", c.RecheckInterval, 50*time.Millisecond, time.Minute),
 		count("public.max_streams", c.Public.MaxStreams, 1, 1<<20),
@@ -283,7 +284,7 @@ func (c Config) limits() []limit {
 		span("share.ttl", c.Share.TTL, time.Minute, 366*day),
 		span("share.session_ttl", c.Share.SessionTTL, time.Minute, 31*day),
 		count("share.passwords_at_once", c.Share.PasswordsAtOnce, 1, 256),
-	}
+	}...)
 }
 
 // isLoopback reports whether only this machine can reach a listener on address.

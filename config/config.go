@@ -52,6 +52,11 @@ type Config struct {
 	Fleet Fleet `koanf:"fleet"`
 	// Who may do what, and for how long a credential lasts.
 	Policy Policy `koanf:"policy"`
+	// Others whose tokens are accepted, like the platform's OpenID provider. One
+	// section for each; they are set in this file alone.
+	Issuers []Issuer `koanf:"issuers"`
+	// The platform, which has the last word on who may listen.
+	Webhook Webhook `koanf:"webhook"`
 	// How much one client, credential or subject may ask for.
 	Limits Limits `koanf:"limits"`
 	// Links that open a station to whoever has them.
@@ -323,7 +328,8 @@ func Default() Config {
 			Limited: 2, LimitedStreams: 1,
 			Burst: 10 * time.Second, PseudonymLife: 24 * time.Hour,
 		},
-		Share: Share{TTL: 30 * 24 * time.Hour, SessionTTL: 12 * time.Hour, PasswordsAtOnce: 2},
-		Log:   Log{Level: "info", Format: "text"},
+		Share:   Share{TTL: 30 * 24 * time.Hour, SessionTTL: 12 * time.Hour, PasswordsAtOnce: 2},
+		Webhook: defaultWebhook(),
+		Log:     Log{Level: "info", Format: "text"},
 	}
 }

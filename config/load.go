@@ -112,6 +112,8 @@ func (c *Config) apply(k *koanf.Koanf, origin string, set func(setting, any) err
 		dotted := strings.ReplaceAll(key, keyDelimiter, ".")
 		i := slices.IndexFunc(known, func(s setting) bool { return strings.ReplaceAll(s.key, ".", keyDelimiter) == key })
 		switch {
+		case key == tables:
+			faults = append(faults, c.applyTables(k.Get(key), origin))
 		case i >= 0:
 			if err := set(known[i], k.Get(key)); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %w", dotted, err))

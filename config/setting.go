@@ -42,6 +42,10 @@ func leaves(v reflect.Value, prefix string) []setting {
 		case name == "":
 		case f.Type.Kind() == reflect.Struct:
 			list = append(list, leaves(v.Field(i), prefix+name+".")...)
+		case name == tables:
+			for n := range v.Field(i).Len() {
+				list = append(list, leaves(v.Field(i).Index(n), tableKey(n)+".")...)
+			}
 		default:
 			list = append(list, setting{key: prefix + name, struc: v.Type().Name(), field: f.Name, file: f.Tag.Get("file"), value: v.Field(i)})
 		}

@@ -2,7 +2,7 @@ package config
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -14,19 +14,32 @@ import (
 	"time"
 )
 
-// source is config.go: its comments are the manual, also at run time.
+// sources declare the settings: their comments are the manual, also at run
+// time.
 //
-//go:embed config.go
-var source []byte
+//go:embed config.go platform.go
+var sources embed.FS
 
 // docs are the comments of the fields of Config and its sections, by the Go
 // names of struct and field: "Public.MaxURL".
 func docs() (map[string]string, error) {
-	f, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments)
-	if err != nil {
-		return nil, fmt.Errorf("read the manual of the settings: %w", err)
-	}
 	m := map[string]string{}
+	for _, name := range []string{"config.go", "platform.go"} {
+		source, err := sources.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the manual of the settings: %w", err)
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ParseComments)
+		if err != nil {
+			return nil, fmt.Errorf("read the manual of the settings: %w", err)
+		}
+		readDocs(f, m)
+	}
+	return m, nil
+}
+
+// readDocs reads the comments of one file into m.
+func readDocs(f *ast.File, m map[string]string) {
 	for _, d := range f.Decls {
 		g, ok := d.(*ast.GenDecl)
 		if !ok || g.Tok != token.TYPE {
@@ -45,7 +58,6 @@ func docs() (map[string]string, error) {
 			}
 		}
 	}
-	return m, nil
 }
 
 // WriteTOML writes c as a config.toml that explains itself: each setting under
@@ -60,16 +72,28 @@ func (c Config) WriteTOML(w io.Writer) error {
 	b.WriteString("# Settings of musen. Those with a # before the name have their default value.\n" +
 		"# Flags come before the environment (public.address is MUSEN_PUBLIC_ADDRESS),\n" +
 		"# the environment before this file. Relative paths begin in the home folder.\n")
-	def := Default()
-	defaults := def.settings()
+	unused := len(c.Issuers) == 0 // then one is shown that is not there
+	if unused {
+		c.Issuers = []Issuer{DefaultIssuer()}
+	}
+	defaults := defaultTexts()
 	section := ""
-	for i, s := range c.settings() {
+	for _, s := range c.settings() {
+		_, table := tableNumber(s.section())
+		hidden := ""
+		if table && unused {
+			hidden = "#"
+		}
 		if s.section() != section {
 			section = s.section()
-			b.WriteString("\n\n" + comment(doc["Config."+sectionField(section)]) + "[" + section + "]\n")
+			b.WriteString("\n\n" + comment(doc["Config."+sectionField(section)]) + hidden + sectionHead(section) + "\n")
+		}
+		standard := s.key
+		if table {
+			standard = tableKey(0) + "." + s.name()
 		}
 		b.WriteString("\n" + comment(doc[s.struc+"."+s.field]))
-		if s.text() == defaults[i].text() {
+		if hidden != "" || s.text() == defaults[standard] {
 			b.WriteString("#")
 		}
 		b.WriteString(s.name() + " = " + s.text() + "\n")
@@ -80,6 +104,9 @@ func (c Config) WriteTOML(w io.Writer) error {
 
 // sectionField is the Go name of the field of Config that a section is.
 func sectionField(section string) string {
+	if _, ok := tableNumber(section); ok {
+		section = tables
+	}
 	t := reflect.TypeFor[Config]()
 	for i := range t.NumField() {
 		if t.Field(i).Tag.Get("koanf") == section {
@@ -104,7 +131,7 @@ func (c Config) Render(w io.Writer) error {
 	for _, s := range c.settings() {
 		if s.section() != section {
 			section = s.section()
-			b.WriteString("\n[" + section + "]\n")
+			b.WriteString("\n" + sectionHead(section) + "\n")
 		}
 		line := s.name() + " = " + s.text()
 		fmt.Fprintf(&b, "%-48s # %s", line, s.origin)
@@ -120,14 +147,11 @@ func (c Config) Render(w io.Writer) error {
 // MarshalJSON gives the settings in effect, sections as objects, sizes and
 // times as the texts that config.toml has. It holds paths of secrets only.
 func (c Config) MarshalJSON() ([]byte, error) {
-	all := map[string]any{}
+	all := map[string]any{tables: []map[string]any{}}
 	for _, s := range c.settings() {
 		into := all
 		if section := s.section(); section != "" {
-			if all[section] == nil {
-				all[section] = map[string]any{}
-			}
-			into = all[section].(map[string]any)
+			into = sectionOf(all, section)
 		}
 		value := s.value.Interface()
 		if d, ok := value.(time.Duration); ok {
@@ -138,4 +162,21 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		into[s.name()] = value
 	}
 	return json.Marshal(all)
+}
+
+// sectionOf is where the settings of a section are gathered.
+func sectionOf(all map[string]any, section string) map[string]any {
+	n, table := tableNumber(section)
+	if table {
+		list := all[tables].([]map[string]any)
+		if n == len(list) {
+			list = append(list, map[string]any{})
+			all[tables] = list
+		}
+		return list[n]
+	}
+	if all[section] == nil {
+		all[section] = map[string]any{}
+	}
+	return all[section].(map[string]any)
 }
