@@ -379,8 +379,8 @@ func TestOwnKeysRotate(t *testing.T) {
 	rand.Read(secret)
 	oldKey, newKey := policy.PublicKey{ID: tokenKid, Key: w.public}, policy.PublicKey{ID: "token-2", Key: public}
 	oldLink, newLink := policy.LinkKey{ID: linkKid, Secret: w.secret}, policy.LinkKey{ID: "link-2", Secret: secret}
-	must(t, w.verifier.SetKeys([]policy.PublicKey{oldKey, newKey}, []policy.LinkKey{oldLink, newLink}))
-	must(t, w.issuer.SignWith("token-2", private, newLink))
+	must(t, w.verifier.SetKeys([]policy.PublicKey{oldKey, newKey}, []policy.LinkKey{oldLink, newLink}, nil))
+	must(t, w.issuer.SignWith("token-2", private, newLink, policy.LinkKey{}))
 	for _, raw := range []string{token, w.token(t, "bob", jazz, policy.Listen)} {
 		must(t, errOf(w.verifier.Token(raw)))
 	}
@@ -390,15 +390,15 @@ func TestOwnKeysRotate(t *testing.T) {
 	w.registry.keys[linkKid] = true
 	_, err = w.verifier.Link(link, "GET", listenPath)
 	wantCode(t, err, "credential_revoked")
-	must(t, w.verifier.SetKeys([]policy.PublicKey{newKey}, []policy.LinkKey{newLink}))
+	must(t, w.verifier.SetKeys([]policy.PublicKey{newKey}, []policy.LinkKey{newLink}, nil))
 	_, err = w.verifier.Token(token)
 	wantCode(t, err, "credential_revoked")
 	wantCode(t, w.verifier.Live(g, jazz), "credential_revoked")
-	if err := w.verifier.SetKeys([]policy.PublicKey{oldKey, oldKey}, nil); err == nil {
+	if err := w.verifier.SetKeys([]policy.PublicKey{oldKey, oldKey}, nil, nil); err == nil {
 		t.Error("took two keys of one id")
 	}
 	must(t, errOf(w.verifier.Token(w.token(t, "bob", jazz, policy.Listen))))
-	if err := w.issuer.SignWith("x", private[:31], newLink); err == nil {
+	if err := w.issuer.SignWith("x", private[:31], newLink, policy.LinkKey{}); err == nil {
 		t.Error("signs with half a key")
 	}
 }

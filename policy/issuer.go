@@ -38,15 +38,15 @@ type IssuerOptions struct {
 // An Issuer makes tokens and links. It is safe for concurrent use if its Rand
 // is.
 type Issuer struct {
-	o        IssuerOptions
-	with     atomic.Pointer[signers]
-	sessions *cat.Signer // nil: makes no sessions
+	o    IssuerOptions
+	with atomic.Pointer[signers]
 }
 
-// signers are what an Issuer signs tokens and links with at one time.
+// signers are what an Issuer signs with at one time.
 type signers struct {
-	tokens jose.Signer
-	links  *cat.Signer
+	tokens   jose.Signer
+	links    *cat.Signer
+	sessions *cat.Signer // nil: makes no sessions
 }
 
 // NewIssuer makes an Issuer. It refuses a key or a secret that NewVerifier
@@ -58,32 +58,23 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 	o.MaxTTL = cmp.Or(o.MaxTTL, defaultMaxTTL)
 	o.MaxLinkTTL = cmp.Or(o.MaxLinkTTL, defaultMaxLinkTTL)
 	i := &Issuer{o: o}
-	if err := i.SignWith(o.KeyID, o.Key, LinkKey{o.LinkKeyID, o.LinkSecret}); err != nil {
+	if err := i.SignWith(o.KeyID, o.Key, LinkKey{o.LinkKeyID, o.LinkSecret}, o.SessionKey); err != nil {
 		return nil, fmt.Errorf("make an issuer: %w", err)
-	}
-	if o.SessionKey.ID != "" {
-		var err error
-		if i.sessions, err = cat.NewSigner(o.SessionKey.ID, o.SessionKey.Secret); err != nil {
-			return nil, fmt.Errorf("make an issuer: %w", err)
-		}
 	}
 	return i, nil
 }
 
-// sessionKeys are none or one.
-func (i *Issuer) sessionKeys() []LinkKey {
-	if i.o.SessionKey.ID == "" {
-		return nil
-	}
-	return []LinkKey{i.o.SessionKey}
-}
-
-// SignWith has all tokens and links from now on be signed with these keys.
-func (i *Issuer) SignWith(kid string, key ed25519.PrivateKey, link LinkKey) error {
+// SignWith has all tokens, links and sessions from now on be signed with these
+// keys. With a zero session key there are no sessions.
+func (i *Issuer) SignWith(kid string, key ed25519.PrivateKey, link, session LinkKey) error {
 	if len(key) != ed25519.PrivateKeySize {
 		return errors.New("want a whole Ed25519 key")
 	}
-	if _, _, err := macVerifiers([]LinkKey{link}, i.sessionKeys()); err != nil {
+	var ofSessions []LinkKey
+	if session.ID != "" {
+		ofSessions = append(ofSessions, session)
+	}
+	if _, _, err := macVerifiers([]LinkKey{link}, ofSessions); err != nil {
 		return err
 	}
 	if _, err := signingKeys([]PublicKey{{ID: kid, Key: key.Public()}}); err != nil {
@@ -94,11 +85,16 @@ func (i *Issuer) SignWith(kid string, key ed25519.PrivateKey, link LinkKey) erro
 	if err != nil {
 		return err
 	}
-	links, err := cat.NewSigner(link.ID, link.Secret)
-	if err != nil {
+	with := &signers{tokens: tokens}
+	if with.links, err = cat.NewSigner(link.ID, link.Secret); err != nil {
 		return err
 	}
-	i.with.Store(&signers{tokens, links})
+	if session.ID != "" {
+		if with.sessions, err = cat.NewSigner(session.ID, session.Secret); err != nil {
+			return err
+		}
+	}
+	i.with.Store(with)
 	return nil
 }
 

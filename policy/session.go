@@ -80,7 +80,8 @@ type SessionRequest struct {
 // or gets another password, or the station gets another epoch. A request that
 // cannot be met is a *RequestError.
 func (i *Issuer) Session(r SessionRequest) (raw string, expires time.Time, err error) {
-	if err := r.check(i.sessions != nil); err != nil {
+	with := i.with.Load()
+	if err := r.check(with.sessions != nil); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a session of share %.80q: %w", r.Share, err)
 	}
 	id, err := i.newID()
@@ -94,7 +95,7 @@ func (i *Issuer) Session(r SessionRequest) (raw string, expires time.Time, err e
 		Station: &cat.Station{ID: r.Station, Epoch: r.Epoch, Download: r.Download},
 		Parent:  &cat.Parent{Generation: r.Generation},
 	}
-	if raw, err = i.sessions.Sign(claims); err != nil {
+	if raw, err = with.sessions.Sign(claims); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a session of share %.80q: %w", r.Share, err)
 	}
 	return raw, claims.Expires, nil

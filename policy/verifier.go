@@ -114,7 +114,7 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	}
 	o.setDefaults()
 	v := &Verifier{o: o}
-	if err := v.SetKeys(o.Keys, o.LinkKeys); err != nil {
+	if err := v.SetKeys(o.Keys, o.LinkKeys, o.SessionKeys); err != nil {
 		return nil, fmt.Errorf("make a verifier: %w", err)
 	}
 	if err := v.trustAll(); err != nil {
@@ -131,14 +131,14 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	return v, nil
 }
 
-// SetKeys replaces the keys of the node's own tokens and links, all at once.
-// What was signed with a key that is gone is refused from then on.
-func (v *Verifier) SetKeys(keys []PublicKey, links []LinkKey) error {
+// SetKeys replaces the keys of the node's own tokens, links and sessions. What
+// was signed with a key that is gone is refused from then on.
+func (v *Verifier) SetKeys(keys []PublicKey, links, sessions []LinkKey) error {
 	held, err := signingKeys(keys)
 	if err != nil {
 		return err
 	}
-	ofLinks, ofSessions, err := macVerifiers(links, v.o.SessionKeys)
+	ofLinks, ofSessions, err := macVerifiers(links, sessions)
 	if err != nil {
 		return err
 	}

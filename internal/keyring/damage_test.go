@@ -204,7 +204,7 @@ func TestOpenRefusesInconsistentSecrets(t *testing.T) {
 		"broken root":      func(s *secrets) { s.Root = s.Root[:len(s.Root)-3] },
 		"broken catalogue": func(s *secrets) { s.Catalogue = []byte("x") },
 		"no realm":         func(s *secrets) { s.Realm = "" },
-		"newer format":     func(s *secrets) { s.Format = "musen keyring 2" },
+		"newer format":     func(s *secrets) { s.Format = "musen keyring 3" },
 	} {
 		t.Run(what, func(t *testing.T) {
 			_, dir, unlock := filled(t)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // childEnv makes the test binary do the writes of writeAll in the folder that
@@ -53,7 +54,20 @@ func writeAll(dir string, unlock Unlock) error {
 	if err := k.RemoveStation(jazz); err != nil {
 		return err
 	}
-	_, err = fmt.Println("removed " + jazz)
+	if _, err = fmt.Println("removed " + jazz); err != nil {
+		return err
+	}
+	kid, err := k.RotateIssuer(time.Now(), time.Hour)
+	if err != nil {
+		return err
+	}
+	if _, err = fmt.Println("signs " + kid); err != nil {
+		return err
+	}
+	if kid, err = k.RotateLink(time.Now(), time.Hour); err != nil {
+		return err
+	}
+	_, err = fmt.Println("links " + kid)
 	return err
 }
 
@@ -81,7 +95,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 					cmd.Stdout, cmd.Stderr = &acked, &complaint
 					err := cmd.Run()
 					checkAcknowledged(t, filepath.Join(dir, "keyring"), unlock, acked.String())
-					if err == nil && strings.Count(acked.String(), "\n") == 4 {
+					if err == nil && strings.Count(acked.String(), "\n") == 6 {
 						if n == 1 {
 							t.Fatalf("no fault was injected: %s", complaint.String())
 						}
@@ -122,6 +136,12 @@ func checkAcknowledged(t *testing.T, dir string, unlock Unlock, acked string) {
 		if strings.Contains(acked, "added "+station) && !ok && !removing {
 			t.Errorf("acknowledged %q, but a station is gone", acked)
 		}
+	}
+	kid, _ := k.IssuerKey()
+	link, _ := k.LinkKey()
+	if strings.Contains(acked, "signs ") && (!strings.Contains(acked, "signs "+kid) || len(k.OldIssuerKeys(time.Now())) != 1) ||
+		strings.Contains(acked, "links ") && (!strings.Contains(acked, "links "+link) || len(k.OldLinkKeys(time.Now())) != 1) {
+		t.Errorf("acknowledged %q, but %s signs, and %s", acked, kid, link)
 	}
 	if got := snapshot(t, dir); len(got) != 2 {
 		t.Errorf("left in the folder: %d files", len(got))

@@ -2,10 +2,12 @@
 // station keys, a station key, in generations, wraps the data keys of one
 // station; the wrapped data keys themselves are kept by others.
 //
-// A keyring is a folder of two files. keyring.age holds the secrets that never
+// A keyring is a folder of two files. keyring.age holds the secrets that seldom
 // change: the root keyset, the keys that sign and authenticate credentials, the
 // keys of fingerprints and of sealed columns, all of it sealed with age under a
-// passphrase or an identity. stations.json holds the station keys, wrapped by
+// passphrase or an identity. Of these the keys of credentials can be rotated:
+// the old ones verify for as long as something that they signed may live.
+// stations.json holds the station keys, wrapped by
 // the root key and authenticated by it as a whole. Both are replaced whole and
 // durably, never changed in place.
 //
@@ -76,12 +78,13 @@ type Keyring struct {
 	realm       string
 	root        tink.AEAD
 	catalogue   tink.AEAD
-	issuer      ed25519.PrivateKey
-	link        []byte
 	fingerprint []byte
 	lookup      []byte
 
 	mu       sync.RWMutex
+	issuer   ed25519.PrivateKey
+	link     []byte
+	old      oldKeys
 	stations map[string][]generation // ascending
 	written  [sha256.Size]byte       // of stations.json as last read or written
 }
@@ -184,18 +187,9 @@ func (k *Keyring) load() error {
 			return err
 		}
 	}
-	sealed, err := k.read(secretsFile, maxSecretsSize)
+	s, err := k.readSecrets()
 	if err != nil {
 		return err
-	}
-	plain, err := k.unlock.open(sealed, filepath.Join(k.dir, secretsFile), k.uid)
-	if err != nil {
-		return err
-	}
-	defer clear(plain)
-	s, err := parseSecrets(plain)
-	if err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(k.dir, secretsFile), err)
 	}
 	defer s.wipe()
 	if err := k.use(s); err != nil {
@@ -228,26 +222,6 @@ func (k *Keyring) LogTo(l *slog.Logger) { k.log = l }
 // Realm is the id of this keyring: 128 random bits in lower-case base32. Keys
 // of one realm open nothing of another.
 func (k *Keyring) Realm() string { return k.realm }
-
-// IssuerKey is the key that signs the node's own tokens, and its id.
-func (k *Keyring) IssuerKey() (kid string, key ed25519.PrivateKey) {
-	return keyID(k.issuer.Public().(ed25519.PublicKey)), k.issuer
-}
-
-// LinkKey is the secret of 32 bytes that authenticates links, and its id. The
-// caller may not change it.
-func (k *Keyring) LinkKey() (kid string, secret []byte) {
-	mac := hmac.New(sha256.New, k.link)
-	mac.Write([]byte("musen link key id"))
-	return keyID(mac.Sum(nil)), k.link
-}
-
-// SessionKey is the secret of 32 bytes that authenticates the sessions of
-// shares, and its id. It is derived from that of links, and opens no link.
-func (k *Keyring) SessionKey() (kid string, secret []byte) {
-	secret = derive(k.link, "musen share session key")
-	return keyID(derive(secret, "musen share session key id")), secret
-}
 
 // Pepper is the secret of 32 bytes that passwords of shares are keyed with
 // before they are hashed: without the keyring no guess can be tried on a hash.

@@ -2,7 +2,6 @@ package keyring
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
@@ -17,6 +16,9 @@ import (
 
 const (
 	secretsFormat = "musen keyring 1"
+	// rotatedFormat is that of secrets in which a key was rotated: a program that
+	// does not know the old keys must not open it.
+	rotatedFormat = "musen keyring 2"
 	secretSize    = 32
 )
 
@@ -30,6 +32,9 @@ type secrets struct {
 	Fingerprint []byte `json:"fingerprint"` // HMAC-SHA-256 key
 	Catalogue   []byte `json:"catalogue"`   // Tink keyset, AES256-GCM
 	Lookup      []byte `json:"lookup"`      // HMAC-SHA-256 key
+
+	OldIssuers []oldKey `json:"old_issuers,omitempty"` // public Ed25519 keys, newest last
+	OldLinks   []oldKey `json:"old_links,omitempty"`   // HMAC-SHA-256 keys, newest last
 }
 
 func newSecrets() (*secrets, error) {
@@ -91,12 +96,23 @@ func (s *secrets) wipe() {
 	for _, b := range [][]byte{s.Root, s.Issuer, s.Link, s.Fingerprint, s.Catalogue, s.Lookup} {
 		clear(b)
 	}
+	for _, old := range s.OldLinks {
+		clear(old.Key)
+	}
 }
 
 func parseSecrets(b []byte) (*secrets, error) {
 	s := new(secrets)
-	if err := decodeExactly(b, s, secretsFormat); err != nil {
+	if err := decodeExactly(b, s, secretsFormat, rotatedFormat); err != nil {
 		return nil, err
+	}
+	if s.Format == secretsFormat && len(s.OldIssuers)+len(s.OldLinks) > 0 {
+		return nil, fmt.Errorf("%w: it has keys that its format does not know: restore it from a backup", ErrDamaged)
+	}
+	for _, old := range slices.Concat(s.OldIssuers, s.OldLinks) {
+		if len(old.Key) != secretSize || bytes.Equal(old.Key, make([]byte, secretSize)) || old.Until <= 0 {
+			return nil, fmt.Errorf("%w: an old key is empty or of the wrong length: restore it from a backup", ErrDamaged)
+		}
 	}
 	if realm, err := idEncoding().DecodeString(s.Realm); err != nil || len(realm) != 16 {
 		return nil, fmt.Errorf("%w: it names no realm: restore it from a backup", ErrDamaged)
@@ -118,28 +134,27 @@ func (k *Keyring) use(s *secrets) (err error) {
 		return fmt.Errorf("%w: %v: restore it from a backup", ErrDamaged, err)
 	}
 	k.realm = s.Realm
-	k.issuer = ed25519.NewKeyFromSeed(s.Issuer)
-	k.link = slices.Clone(s.Link)
 	k.fingerprint = slices.Clone(s.Fingerprint)
 	k.lookup = slices.Clone(s.Lookup)
+	k.useCredentials(s)
 	return nil
 }
 
-// decodeExactly reads JSON of one format into v, a pointer. The only accepted
-// spelling is the one that the keyring writes: no other order, spaces, unknown
-// or repeated names.
-func decodeExactly(b []byte, v any, format string) error {
+// decodeExactly reads JSON of one of some formats into v, a pointer. The only
+// accepted spelling is the one that the keyring writes: no other order, spaces,
+// unknown or repeated names.
+func decodeExactly(b []byte, v any, formats ...string) error {
 	var head struct {
 		Format string `json:"format"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
 		return fmt.Errorf("%w: it is cut short or not JSON: restore it from a backup", ErrDamaged)
 	}
-	if head.Format != format {
-		return fmt.Errorf("%w: its format is %.40q, this program knows %q only: use the version of the program that wrote it", ErrDamaged, head.Format, format)
+	if !slices.Contains(formats, head.Format) {
+		return fmt.Errorf("%w: its format is %.40q, this program knows %q only: use the version of the program that wrote it", ErrDamaged, head.Format, formats)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%w: it is not of the format %q: restore it from a backup", ErrDamaged, format)
+		return fmt.Errorf("%w: it is not of the format %q: restore it from a backup", ErrDamaged, head.Format)
 	}
 	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, b) {
 		return fmt.Errorf("%w: it is not spelled as the keyring writes it: restore it from a backup", ErrDamaged)

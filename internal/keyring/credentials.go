@@ -1,0 +1,208 @@
+package keyring
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// maxOld bounds how many old keys of one kind are kept.
+const maxOld = 64
+
+// oldKey is a key that signs nothing any more.
+type oldKey struct {
+	Key   []byte `json:"key"`
+	Until int64  `json:"until"` // what it signed is dead by then; seconds since 1970
+}
+
+type oldKeys struct{ issuers, links []oldKey }
+
+// useCredentials takes the keys of credentials of s into use, of which it keeps
+// no reference. The caller holds the lock, or is the only one who knows k.
+func (k *Keyring) useCredentials(s *secrets) {
+	k.issuer = ed25519.NewKeyFromSeed(s.Issuer)
+	k.link = slices.Clone(s.Link)
+	k.old = oldKeys{cloneOld(s.OldIssuers), cloneOld(s.OldLinks)}
+}
+
+func cloneOld(old []oldKey) []oldKey {
+	out := make([]oldKey, len(old))
+	for i, o := range old {
+		out[i] = oldKey{slices.Clone(o.Key), o.Until}
+	}
+	return out
+}
+
+// IssuerKey is the key that signs the node's own tokens, and its id.
+func (k *Keyring) IssuerKey() (kid string, key ed25519.PrivateKey) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return keyID(k.issuer.Public().(ed25519.PublicKey)), k.issuer
+}
+
+// LinkKey is the secret of 32 bytes that authenticates links, and its id. The
+// caller may not change it.
+func (k *Keyring) LinkKey() (kid string, secret []byte) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return linkID(k.link), k.link
+}
+
+func linkID(secret []byte) string {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte("musen link key id"))
+	return keyID(mac.Sum(nil))
+}
+
+// SessionKey is the secret of 32 bytes that authenticates the sessions of
+// shares, and its id. It is derived from that of links, and opens no link.
+func (k *Keyring) SessionKey() (kid string, secret []byte) {
+	_, link := k.LinkKey()
+	return sessionKey(link)
+}
+
+func sessionKey(link []byte) (kid string, secret []byte) {
+	secret = derive(link, "musen share session key")
+	return keyID(derive(secret, "musen share session key id")), secret
+}
+
+// An OldKey verifies what it signed until it was rotated.
+type OldKey struct {
+	ID    string
+	Key   []byte    // public, Ed25519; or a secret that the caller may not change
+	Until time.Time // nothing that it signed lives longer
+}
+
+// OldIssuerKeys are the public keys whose tokens may still live at now.
+func (k *Keyring) OldIssuerKeys(now time.Time) []OldKey {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return living(k.old.issuers, now, func(b []byte) (string, []byte) { return keyID(b), b })
+}
+
+// OldLinkKeys are the secrets whose links may still live at now.
+func (k *Keyring) OldLinkKeys(now time.Time) []OldKey {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return living(k.old.links, now, func(b []byte) (string, []byte) { return linkID(b), b })
+}
+
+// OldSessionKeys are the secrets whose sessions may still live at now.
+func (k *Keyring) OldSessionKeys(now time.Time) []OldKey {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return living(k.old.links, now, sessionKey)
+}
+
+func living(old []oldKey, now time.Time, name func([]byte) (string, []byte)) []OldKey {
+	var out []OldKey
+	for _, o := range old {
+		if until := time.Unix(o.Until, 0); until.After(now) {
+			id, key := name(o.Key)
+			out = append(out, OldKey{id, key, until})
+		}
+	}
+	return out
+}
+
+// RotateIssuer makes a new key that signs the node's own tokens from now on,
+// and destroys the one that did; its public half verifies for as long as keep
+// says. It is durable on return, and after a crash the one or the other signs.
+func (k *Keyring) RotateIssuer(now time.Time, keep time.Duration) (kid string, err error) {
+	err = k.rotate(now, func(s *secrets) error {
+		public := ed25519.NewKeyFromSeed(s.Issuer).Public().(ed25519.PublicKey)
+		s.OldIssuers, err = retire(s.OldIssuers, oldKey{public, now.Add(keep).Unix()})
+		rand.Read(s.Issuer) // never fails
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("rotate the key of tokens: %w", err)
+	}
+	kid, _ = k.IssuerKey()
+	return kid, nil
+}
+
+// RotateLink makes a new secret that authenticates links, and the sessions of
+// shares, from now on. The one that did verifies for as long as keep says. It
+// is durable on return, and after a crash the one or the other is in use.
+func (k *Keyring) RotateLink(now time.Time, keep time.Duration) (kid string, err error) {
+	err = k.rotate(now, func(s *secrets) error {
+		s.OldLinks, err = retire(s.OldLinks, oldKey{slices.Clone(s.Link), now.Add(keep).Unix()})
+		rand.Read(s.Link) // never fails
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("rotate the secret of links: %w", err)
+	}
+	kid, _ = k.LinkKey()
+	return kid, nil
+}
+
+func retire(old []oldKey, one oldKey) ([]oldKey, error) {
+	if len(old) >= maxOld {
+		return nil, fmt.Errorf("%d old keys are kept already: wait until what they signed has expired", len(old))
+	}
+	return append(old, one), nil
+}
+
+// rotate lets f change the secrets, as they are on the disk, and makes them
+// durable. It forgets old keys whose time is over. It refuses when the file is
+// not of the keys that this keyring knows: another process, or a write of this
+// one that failed half-way, changed it.
+func (k *Keyring) rotate(now time.Time, f func(*secrets) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, err := k.readSecrets()
+	if err != nil {
+		return err
+	}
+	defer s.wipe()
+	if s.Realm != k.realm || !bytes.Equal(s.Issuer, k.issuer.Seed()) || !bytes.Equal(s.Link, k.link) {
+		return fmt.Errorf("%s: %w: it changed since this process opened it: stop every process on this home and start one again",
+			filepath.Join(k.dir, secretsFile), ErrDamaged)
+	}
+	for _, list := range []*[]oldKey{&s.OldIssuers, &s.OldLinks} {
+		*list = slices.DeleteFunc(*list, func(o oldKey) bool { return o.Until <= now.Unix() })
+	}
+	if err := f(s); err != nil {
+		return err
+	}
+	s.Format = rotatedFormat
+	sealed, err := k.unlock.seal(s.encode(), k.uid)
+	if err != nil {
+		return err
+	}
+	if len(sealed) > maxSecretsSize {
+		return errors.New("the secrets would be too long")
+	}
+	if err := replaceFile(k.dir, secretsFile, sealed); err != nil {
+		return err
+	}
+	k.useCredentials(s)
+	return nil
+}
+
+// readSecrets reads keyring.age. The caller wipes what it returns.
+func (k *Keyring) readSecrets() (*secrets, error) {
+	sealed, err := k.read(secretsFile, maxSecretsSize)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := k.unlock.open(sealed, filepath.Join(k.dir, secretsFile), k.uid)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	s, err := parseSecrets(plain)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(k.dir, secretsFile), err)
+	}
+	return s, nil
+}
