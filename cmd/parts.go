@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -104,10 +105,13 @@ type ended interface {
 	policy.Subjects
 	// Current returns an error while the rest may be out of date.
 	Current() error
+	Station(ctx context.Context, nameOrID string) (musen.Station, error)
 }
 
-// newGate makes a node trust the tokens and links that its own keyring signs.
-func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() time.Time, rand io.Reader) (g gate, err error) {
+// newGate makes a node trust the tokens and links that its own keyring signs,
+// and the tokens of others in the configuration.
+func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, issuers []issuer) (g gate, err error) {
+	now := time.Now
 	if err = g.openPolicies(cfg.Policy, now); err != nil {
 		return g, err
 	}
@@ -116,23 +120,27 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, now func() ti
 	}
 	name := "musen:" + keys.Realm()
 	kid, key := keys.IssuerKey()
-	linkID, secret := keys.LinkKey()
-	var session policy.LinkKey
-	session.ID, session.Secret = keys.SessionKey()
+	tokens, links, sessions := verifying(keys, now())
+	var foreign []policy.ForeignIssuer
+	var names []string
+	for _, i := range issuers {
+		foreign, names = append(foreign, i.foreign()), append(names, i.Name)
+	}
 	g.issuer, err = policy.NewIssuer(policy.IssuerOptions{
-		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: linkID, LinkSecret: secret, SessionKey: session,
-		Subjects: rows, Now: now, Rand: rand,
+		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: links[0].ID, LinkSecret: links[0].Secret, SessionKey: sessions[0],
+		Foreign: names, Subjects: rows, Now: now, Rand: rand.Reader,
 	})
 	if err != nil {
 		return g, err
 	}
 	g.verifier, err = policy.NewVerifier(policy.VerifierOptions{
-		Issuer: name, Audience: name,
-		Keys:        []policy.PublicKey{{ID: kid, Key: key.Public()}},
-		LinkKeys:    []policy.LinkKey{{ID: linkID, Secret: secret}},
-		SessionKeys: []policy.LinkKey{session},
-		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
+		Issuer: name, Audience: name, Keys: tokens, LinkKeys: links, SessionKeys: sessions, Issuers: foreign,
+		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Stations: stationNames(rows),
+		Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
+	if err != nil {
+		err = &failure{exit: exitUsage, code: "bad_config", cause: err, next: "check the [[issuers]] in config.toml"}
+	}
 	return g, err
 }
 
@@ -157,6 +165,14 @@ func (g *gate) openPolicies(cfg config.Policy, now func() time.Time) error {
 // policyPlace is where the policies of a home lie.
 func policyPlace(cfg config.Policy) folder.Place {
 	return folder.Place{Dir: cfg.Dir, File: cfg.File}
+}
+
+// stationNames finds stations that others name.
+func stationNames(rows ended) func(string) (string, bool) {
+	return func(nameOrID string) (string, bool) {
+		s, err := rows.Station(context.Background(), nameOrID) // from memory
+		return s.ID, err == nil
+	}
 }
 
 // blocks is a node as the root package sees it: with its errors.

@@ -61,15 +61,16 @@ type runningNode struct {
 	log   *slog.Logger
 	ready readyInfo
 
-	node    *node.Node
-	keys    *keyring.Keyring
-	rows    *catalog.Catalog
-	gate    gate
-	rules   *folder.Folder
-	origin  *musen.Origin
-	edge    *musen.Edge
-	swarm   *swarm.Swarm   // of an origin
-	sources *fleet.Sources // of an edge
+	node        *node.Node
+	keys        *keyring.Keyring
+	rows        *catalog.Catalog
+	gate        gate
+	credentials *credentials
+	rules       *folder.Folder
+	origin      *musen.Origin
+	edge        *musen.Edge
+	swarm       *swarm.Swarm   // of an origin
+	sources     *fleet.Sources // of an edge
 
 	public  *gateway.Server
 	admin   *admin.Server
@@ -150,7 +151,7 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
-	if n.gate, err = newGate(n.cfg, n.keys, n.rows, time.Now, rand.Reader); err != nil {
+	if err = n.openGate(); err != nil {
 		return err
 	}
 	n.watchPolicies()
@@ -203,7 +204,7 @@ func (n *runningNode) servePublic() (err error) {
 	p := n.cfg.Public
 	n.public, err = gateway.New(gateway.Options{
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
-		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(),
+		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(), KeySet: n.credentials.keySet,
 		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader,
 		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows,
 		Limits: gateway.Limits{
@@ -251,7 +252,7 @@ func rates(l config.Limits) gateway.Rates {
 
 func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
-		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Subjects: n.rows, Receipts: n.rows,
+		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials, Subjects: n.rows, Receipts: n.rows,
 		Shares: n.rows, Passwords: n.gate.passwords,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,

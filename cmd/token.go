@@ -5,17 +5,19 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/policy"
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Issue, list and revoke bearer tokens", Args: none, RunE: showHelp}
-	c.AddCommand(a.tokenIssue(), a.tokenList(), a.tokenRevoke())
+	c := &cobra.Command{Use: "token", Short: "Issue, list and revoke bearer tokens, and rotate their keys", Args: none, RunE: showHelp}
+	c.AddCommand(a.tokenIssue(), a.tokenList(), a.tokenRevoke(), a.tokenKeys(), a.tokenRotateKey())
 	return c
 }
 
@@ -97,18 +99,19 @@ func (a *app) tokenList() *cobra.Command {
 func (a *app) tokenRevoke() *cobra.Command {
 	var r wire.Revocation
 	c := &cobra.Command{
-		Use: "revoke JTI | --subject SUBJECT", Short: "End a token, or all of a subject, at once",
+		Use: "revoke JTI | --subject SUBJECT | --issuer-key KEY", Short: "End a token, all of a subject, or all that a key signed, at once",
 		Long: `revoke ends a token at once: the next request with it is refused, and a stream that plays
-with it is cut within seconds. In place of its jti the whole token may be given.`,
+with it is cut within seconds. In place of its jti the whole token may be given. Of a token
+that somebody else has issued, --issuer says who, by name or URL; a whole token says it itself.`,
 		Args: atMost("one jti"),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if len(args) == 1 {
-				if r.ID, err = readJTI(args[0]); err != nil {
+				if err = readToken(args[0], &r); err != nil {
 					return err
 				}
 			}
-			if (r.ID == "") == (r.Subject == "") {
-				return usageError("give the jti of a token, or --subject")
+			if given := []string{r.ID, r.Subject, r.Key}; len(slices.DeleteFunc(given, func(s string) bool { return s == "" })) != 1 {
+				return usageError("give the jti of a token, or --subject, or --issuer-key")
 			}
 			api, err := a.api()
 			if err != nil {
@@ -119,7 +122,7 @@ with it is cut within seconds. In place of its jti the whole token may be given.
 				return err
 			}
 			if !done.Known {
-				return &failure{exit: exitNotFound, code: "unknown_token", what: "recorded, but no such token was issued here", next: "`musen token list` prints those that were"}
+				return notKnown(r)
 			}
 			if a.json {
 				return a.printJSON(struct {
@@ -127,30 +130,123 @@ with it is cut within seconds. In place of its jti the whole token may be given.
 					Reach *wire.Reach `json:"reach,omitempty"`
 				}{r, done.Reach})
 			}
-			fmt.Fprintf(a.stdout, "revoked %s%s\n", firstOf(r.ID, "every token and link of "+r.Subject), reached(done.Reach))
+			fmt.Fprintf(a.stdout, "revoked %s%s\n", revoked(r), reached(done.Reach))
 			return nil
 		},
 	}
 	c.Flags().StringVar(&r.Subject, "subject", "", "revoke everything issued to this subject until now")
+	c.Flags().StringVar(&r.Key, "issuer-key", "", "revoke everything that was signed with this key, also later; `musen token keys` lists them")
+	c.Flags().StringVar(&r.Issuer, "issuer", "", "whose jti, subject or key it is: the name or the URL of an issuer in the configuration")
 	return c
 }
 
-// readJTI is the jti that was given, or that is in the token that was. The
-// token is not verified: one that is not good can be revoked too.
-func readJTI(s string) (string, error) {
+func notKnown(r wire.Revocation) error {
+	if r.Key != "" {
+		return &failure{exit: exitNotFound, code: "unknown_key", what: "recorded, but no such key is known here", next: "`musen token keys` prints those that are"}
+	}
+	return &failure{exit: exitNotFound, code: "unknown_token", what: "recorded, but no such token was issued here", next: "`musen token list` prints those that were"}
+}
+
+// revoked names what a revocation ended.
+func revoked(r wire.Revocation) string {
+	switch {
+	case r.Key != "":
+		return "everything signed with " + r.Key
+	case r.Subject != "":
+		return "every token and link of " + r.Subject
+	}
+	return r.ID
+}
+
+// readToken reads what to revoke: the jti that was given, or that is in the
+// token that was, and who has issued that. The token is not verified: one that
+// is not good can be revoked too.
+func readToken(s string, r *wire.Revocation) error {
 	parts := strings.Split(strings.TrimSpace(s), ".")
 	if len(parts) != 3 {
-		return s, nil
+		r.ID = s
+		return nil
 	}
 	var claims struct {
-		ID string `json:"jti"`
+		ID     string `json:"jti"`
+		Issuer string `json:"iss"`
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err == nil {
 		err = json.Unmarshal(payload, &claims)
 	}
-	if err != nil || claims.ID == "" {
-		return "", usageError("that is neither a jti nor a whole token")
+	if err != nil || claims.Issuer == "" {
+		return usageError("that is neither a jti nor a whole token")
 	}
-	return claims.ID, nil
+	r.ID, r.Issuer = firstOf(claims.ID, policy.UnnamedID(payload)), firstOf(r.Issuer, claims.Issuer)
+	return nil
+}
+
+func (a *app) tokenKeys() *cobra.Command {
+	return &cobra.Command{
+		Use: "keys", Short: "List the keys that tokens, links and sessions are signed with", Args: none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			all, err := api.Keys(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(all)
+			}
+			t := newTable(a.stdout, "KEY", "OF", "STATE", "UNTIL")
+			for _, k := range all.Keys {
+				of := k.Kind + "s"
+				if k.Issuer != "" {
+					of = "tokens of " + k.Issuer
+				}
+				appendRow(t, k.ID, of, k.State, when(k.Until))
+			}
+			t.Render()
+			for _, i := range all.Issuers {
+				if i.Error != "" {
+					fmt.Fprintf(a.stderr, "the keys of %s cannot be had: %s\n", printable(i.Name), printable(i.Error))
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) tokenRotateKey() *cobra.Command {
+	links := false
+	c := &cobra.Command{
+		Use: "rotate-key [--links]", Short: "Sign tokens, or links, with a new key from now on",
+		Long: `rotate-key makes a new key and destroys the private half of the old one. What the old key
+signed stays good until it expires: to end that too, revoke the old key afterwards with
+'musen token revoke --issuer-key KEY'. With --links it is the secret of links and of the
+sessions of shares that is new; the old one is kept for 31 days.
+
+A program of a version that does not know rotation refuses the keyring from then on.`,
+		Args: none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			kind := wire.KeyOfTokens
+			if links {
+				kind = wire.KeyOfLinks
+			}
+			r, err := api.RotateKey(c.Context(), kind)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(r)
+			}
+			fmt.Fprintf(a.stdout, "%ss are signed with %s now\n", kind, r.ID)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&links, "links", false, "the secret of links and sessions, not the key of tokens")
+	return c
 }

@@ -6,6 +6,7 @@
 //	GET, HEAD, POST /s/{share}               a share: its password, then a session
 //	GET, HEAD /stations/{station}            the page that plays a station, for a session or token
 //	GET, HEAD /stations/{station}/segments   what it plays, with fresh links
+//	GET, HEAD /.well-known/jwks.json         the public keys of the node's own tokens
 //	GET, HEAD /healthz                       the process answers
 //	GET, HEAD /readyz                        the node can serve
 //
@@ -106,6 +107,10 @@ type Options struct {
 
 	// Pages are the routes for people; nil: there are none.
 	Pages *Pages
+
+	// KeySet is the JSON Web Key Set of the node's own tokens; nil: it is not
+	// published.
+	KeySet func() ([]byte, error)
 
 	// Ready says why the node cannot serve now; nil: it always can. The reason
 	// is logged and not told.
@@ -251,6 +256,9 @@ func (s *Server) routes() *gin.Engine {
 		e.Handle(method, "/listen/:cid", s.listen)
 		if s.ipfs != nil {
 			e.Handle(method, "/ipfs/:cid", s.serveIPFS)
+		}
+		if s.o.KeySet != nil {
+			e.Handle(method, "/.well-known/jwks.json", s.keySet)
 		}
 		e.Handle(method, "/healthz", s.healthz)
 		e.Handle(method, "/readyz", s.readyz)

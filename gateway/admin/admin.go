@@ -115,6 +115,7 @@ type Options struct {
 	Stations Stations
 	Segments Segments
 	Tokens   Tokens
+	Keys     Keys
 	Subjects Subjects
 	Receipts Receipts
 	Origin   Origin
@@ -192,7 +193,7 @@ func (l Limits) withDefaults() Limits {
 // check returns an error that names a part that is missing.
 func (o Options) check() error {
 	for name, missing := range map[string]bool{
-		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil,
+		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,

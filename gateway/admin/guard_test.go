@@ -265,6 +265,8 @@ func probes(id, station, share string, actions []policy.Action) []probe {
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"stations":["jazz"],"ttl":60}`, manage, false, true},
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"ttl":60}`, manage, true, false},
 		{"POST", "/tokens/revoke", `{"jti":"j"}`, manage, true, false},
+		{"GET", "/keys", "", read, true, false},
+		{"POST", "/keys/rotate", `{"kind":"link"}`, manage, true, false},
 		{"GET", "/subjects", "", read, true, false},
 		{"PUT", "/subjects", `{"subject":"eve","state":"limited","reason":"why"}`, manage, true, false},
 		{"GET", "/policy", "", read, true, false},

@@ -272,16 +272,6 @@ func (m *memory) RevokeToken(_ context.Context, jti string) error {
 	return nil
 }
 
-func (m *memory) RevokeKey(ctx context.Context, key string) error {
-	return m.RevokeToken(ctx, "key "+key)
-}
-
-func (m *memory) KeyRevoked(key string) bool {
-	defer m.lock()()
-	_, ok := m.revoked["key "+key]
-	return ok
-}
-
 func (m *memory) Revoked(id, subject string, issued time.Time) bool {
 	defer m.lock()()
 	_, token := m.revoked[id]

@@ -103,6 +103,8 @@ func routes() []route {
 		{get, "/tokens", onNode, read, nil, (*Server).listTokens},
 		{post, "/tokens", onEach, manage, nil, (*Server).issueToken},
 		{post, "/tokens/revoke", onNode, manage, nil, (*Server).revoke},
+		{get, "/keys", onNode, read, nil, (*Server).listKeys},
+		{post, "/keys/rotate", onNode, manage, nil, (*Server).rotateKey},
 		{get, "/subjects", onNode, read, []string{"subject"}, (*Server).listSubjects},
 		{http.MethodPut, "/subjects", onNode, manage, nil, (*Server).setSubject},
 		{get, "/policy", onNode, read, nil, (*Server).getPolicy},

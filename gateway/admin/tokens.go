@@ -142,7 +142,8 @@ func readAction(name string) (policy.Action, error) {
 	return "", errField.with("The action %.80q is not known.", name)
 }
 
-// revoke ends one token, or all credentials of a subject, at once. A jti that
+// revoke ends one token, all credentials of a subject, or all that a key signed,
+// at once. A jti that
 // is not on record is revoked too: its token may come from elsewhere.
 func (s *Server) revoke(c *gin.Context, _ call) error {
 	var req wire.Revocation
@@ -150,18 +151,31 @@ func (s *Server) revoke(c *gin.Context, _ call) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	known, err := true, error(nil)
-	switch {
-	case (req.ID == "") == (req.Subject == ""):
-		return errField.with("Give either a jti or a subject.")
-	case len(req.ID+req.Subject) > maxName || !isLine(req.ID+req.Subject): // one of them is empty
-		return errField.with("The jti or the subject is not one line of text of at most %d bytes.", maxName)
-	case req.ID != "":
-		if err = s.Tokens.RevokeToken(ctx, req.ID); err == nil {
-			known, err = s.issued(ctx, req.ID)
+	given := 0
+	for _, what := range []string{req.ID, req.Subject, req.Key} {
+		if what != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return errField.with("Give either a jti, a subject or a key.")
+	}
+	named, err := s.spokenFor(req)
+	if err != nil {
+		return err
+	}
+	known := true
+	switch what := named.ID + named.Subject + named.Key; { // two of them are empty
+	case len(what) > maxName || !isLine(what):
+		return errField.with("The jti, the subject or the key is not one line of text of at most %d bytes.", maxName)
+	case named.Key != "":
+		known, err = s.revokeKey(ctx, named.Key)
+	case named.ID != "":
+		if err = s.Tokens.RevokeToken(ctx, named.ID); err == nil && named.ID == req.ID {
+			known, err = s.issued(ctx, named.ID)
 		}
 	default:
-		err = s.Tokens.RevokeSubject(ctx, req.Subject)
+		err = s.Tokens.RevokeSubject(ctx, named.Subject)
 	}
 	if err != nil {
 		return err

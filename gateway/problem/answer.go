@@ -92,6 +92,8 @@ func credentialAnswer(c Code) answer {
 		return answer{403, 0, "Access for whoever this token or link was issued to is suspended.", "Ask the operator."}
 	case "credential_audience":
 		return answer{401, 0, "The token or link is meant for another node.", renew}
+	case "credential_unverifiable":
+		return answer{503, 10, "The keys of whoever issued the token cannot be had now.", wait}
 	}
 	return answer{}
 }

@@ -91,8 +91,11 @@ func codeOf(err error) Code {
 }
 
 func credentialCode(c Code) Code {
-	if c == "credential_scope" {
+	switch c {
+	case "credential_scope":
 		return notFound
+	case "credential_unverifiable":
+		return c
 	}
 	if c != suspended && lookUp(c).status != http.StatusUnauthorized {
 		return Malformed

@@ -136,11 +136,23 @@ func (c *Client) Tokens(ctx context.Context) ([]wire.Token, error) {
 	return list.Tokens, err
 }
 
-// Revoke ends one token, or all of a subject, at once. A jti that was never
+// Revoke ends one token, all of a subject, or all that a key signed, at once. A jti that was never
 // issued here is revoked all the same, and not Known.
 func (c *Client) Revoke(ctx context.Context, r wire.Revocation) (done wire.Revoked, err error) {
 	err = c.call(ctx, http.MethodPost, "/tokens/revoke", r, &done)
 	return done, err
+}
+
+// Keys lists the keys that credentials are signed with.
+func (c *Client) Keys(ctx context.Context) (k wire.Keys, err error) {
+	err = c.call(ctx, http.MethodGet, "/keys", nil, &k)
+	return k, err
+}
+
+// RotateKey makes a new key of a kind, and tells its id.
+func (c *Client) RotateKey(ctx context.Context, kind string) (r wire.Rotated, err error) {
+	err = c.call(ctx, http.MethodPost, "/keys/rotate", wire.Rotation{Kind: kind}, &r)
+	return r, err
 }
 
 // Verify reads segments back, all of them if none is named: checks the hash of

@@ -179,16 +179,20 @@ type Tokens struct {
 	Tokens []Token `json:"tokens"`
 }
 
-// Revocation names what to revoke: one token, or all of a subject. Exactly one
-// of the two is given.
+// Revocation names what to revoke: one token, all of a subject, or all that was
+// signed with a key. Exactly one of the three is given. Issuer says whose they
+// are, by name or URL; absent: as the node itself calls them.
 type Revocation struct {
 	ID      string `json:"jti,omitempty"`
 	Subject string `json:"subject,omitempty"`
+	Key     string `json:"key,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
 }
 
 // Revoked is the answer to a Revocation, which is in force. Known tells that a
-// token with that jti was issued here; of a subject nothing is kept that would
-// tell, so it is always known.
+// token with that jti was issued here, or that the key is known; of a subject,
+// and of what others issue, nothing is kept that would tell, so it is always
+// known.
 type Revoked struct {
 	Known bool   `json:"known"`
 	Reach *Reach `json:"reach,omitempty"`
