@@ -11,7 +11,8 @@ import (
 func secondFactors() []string { return []string{"mfa", "hwk", "otp", "sc"} }
 
 // secondFactor is when the bearer showed a second factor, by the claims
-// auth_time and amr of OpenID Connect; zero if they do not both say so.
+// auth_time and amr of OpenID Connect; zero if they do not both say so, or name
+// a time after that of issue, which would be fresh for as long as they like.
 func secondFactor(claims map[string]any) time.Time {
 	list, _ := claims["amr"].([]any)
 	methods, ok := textList(list)
@@ -19,7 +20,8 @@ func secondFactor(claims map[string]any) time.Time {
 		return time.Time{}
 	}
 	at, ok := numericDate(claims["auth_time"])
-	if !ok {
+	issued, told := numericDate(claims["iat"])
+	if !ok || !told || at.After(issued) {
 		return time.Time{}
 	}
 	return at
