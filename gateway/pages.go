@@ -168,11 +168,22 @@ func (s *Server) refusePage(c *gin.Context, err error) {
 	switch p.Status {
 	case http.StatusUnauthorized:
 		c.Header("WWW-Authenticate", `Bearer realm="musen"`)
-		p.Title, p.Help = "Access denied", "Open the link that you were given again, or ask for a new one."
+		p.Title, p.Detail, p.Help = "Access denied", endedWords(p), "Open the link that you were given again, or ask for a new one."
 	case http.StatusForbidden:
 		p.Title = "Access denied"
 	}
 	s.page(c, p.Status, "refused.html", p)
+}
+
+// endedWords are for people who had a session, and not a program with a token.
+func endedWords(p problem.Problem) string {
+	switch p.Code {
+	case "credential_revoked":
+		return "Your access to this station was ended."
+	case "credential_expired":
+		return "Your time here is over."
+	}
+	return "This page needs a link that opens the station."
 }
 
 // serveFile answers with a script or a style, which are no secret.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,16 +70,18 @@ func (s *Server) listStation(c *gin.Context) {
 		s.refuse(c, err)
 		return
 	}
-	body, err := json.Marshal(page)
-	if err != nil {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false) // it is no page: links stay as they are
+	if err := encoder.Encode(page); err != nil {
 		s.refuse(c, err)
 		return
 	}
 	h := c.Writer.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	c.Status(http.StatusOK)
-	_, _ = c.Writer.Write(body) // a client that is gone needs no answer; net/http sends HEAD none
+	_, _ = c.Writer.Write(body.Bytes()) // a client that is gone needs no answer; net/http sends HEAD none
 	s.answers.Send(c.Writer)
 }
 

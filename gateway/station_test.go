@@ -51,7 +51,7 @@ func TestListMintsFreshLinks(t *testing.T) {
 	r.clock.Add(time.Hour)
 	s.ask("GET", first.Segments[0].URL, "Cookie", mine).want(t, http.StatusUnauthorized, "credential_expired")
 	s.ask("GET", "/stations/jazz/segments", "Cookie", mine).want(t, http.StatusUnauthorized, "credential_expired")
-	s.ask("GET", "/stations/jazz", "Cookie", mine).want(t, http.StatusUnauthorized, "Access denied", "has expired")
+	s.ask("GET", "/stations/jazz", "Cookie", mine).want(t, http.StatusUnauthorized, "Access denied", "Your time here is over.", "credential_expired")
 }
 
 // A session near its end lists links that end with it.

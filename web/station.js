@@ -17,13 +17,20 @@ let timer = 0;
 let doubt = 0; // timer
 let failures = 0; // in a row, of the segment that plays
 
+// words are for people who have a link, and not a program with a token.
+const words = {
+  credential_revoked: "Your access to this station was ended.",
+  credential_expired: "Your time here is over. Open the link that you were given again.",
+  credential_missing: "Open the link that you were given again.",
+};
+
 // page fetches one page of the list. It throws when the listener may not listen
 // any more, or the node cannot be reached.
 async function page(cursor) {
   const response = await fetch(address + (cursor ? "?cursor=" + encodeURIComponent(cursor) : ""), { cache: "no-store" });
   const body = await response.json().catch(() => ({}));
   if (!response.ok) {
-    const refused = new Error(body.detail || "The station cannot be reached.");
+    const refused = new Error(words[body.code] || body.detail || "The station cannot be reached.");
     refused.ended = response.status === 401 || response.status === 403 || response.status === 404;
     throw refused;
   }
