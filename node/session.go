@@ -13,10 +13,12 @@ import (
 
 // firstPatience is how long peers have to send a block until all are asked
 // anew, answerTime how long one may take until another is asked as well, half
-// of that if it was quick before.
+// of that if it was quick before. lonePatience is firstPatience for a peer who
+// is the only one: a block takes that long on a line of 64 KiB a second.
 const (
 	answerTime    = 800 * time.Millisecond
 	firstPatience = 1200 * time.Millisecond
+	lonePatience  = 4 * time.Second
 )
 
 // sessions are what Fetches ask for blocks through: one Bitswap session for
@@ -80,8 +82,9 @@ func (n *Node) newSession(ctx context.Context) exchange.Fetcher {
 
 // demand asks for a block until ctx ends, at first through a session that is
 // given. A peer that said it has the block and does not send it can keep a
-// session from asking another one. So the block is asked for anew now and then
-// while there is another peer, in a session that knows nothing of it.
+// session from asking another one, and one that refused, since it has only just
+// come back, say, is never asked again by any. So the block is asked for anew
+// now and then, in a session that knows nothing of that.
 func (n *Node) demand(ctx context.Context, c cid.Cid, through exchange.Fetcher) (blocks.Block, error) {
 	for patience := firstPatience; ; patience += patience / 4 {
 		try, cancel := context.WithCancel(ctx)
@@ -100,20 +103,38 @@ func (n *Node) demand(ctx context.Context, c cid.Cid, through exchange.Fetcher) 
 	}
 }
 
-// askAnew ends a try when its time is up and there is somebody else to ask.
+// askAnew ends a try when its time is up. With nobody else to ask, that is when
+// no block came for a while, so that a slow peer is not disturbed.
 func (n *Node) askAnew(try context.Context, end func(), patience time.Duration) {
 	tick := time.NewTicker(patience)
 	defer tick.Stop()
+	came, last := n.received(), time.Now()
 	for {
 		select {
 		case <-try.Done():
 			return
 		case <-tick.C:
 		}
-		if len(n.kubo.PeerHost.Network().Peers()) > 1 {
+		if now := n.received(); now != came {
+			came, last = now, time.Now()
+		}
+		peers := len(n.kubo.PeerHost.Network().Peers())
+		if peers > 1 || peers == 1 && time.Since(last) >= lonePatience {
 			end()
 		}
 	}
+}
+
+// received is how many blocks peers have sent.
+func (n *Node) received() uint64 {
+	if n.kubo.Bitswap == nil {
+		return 0
+	}
+	st, err := n.kubo.Bitswap.Stat()
+	if err != nil {
+		return 0
+	}
+	return st.BlocksReceived
 }
 
 // unasked waits a moment until nobody is asked for a block any more. What is

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // Who sent blocks before is asked first. When all of those are gone, the others
@@ -56,5 +60,19 @@ func TestAskersAreApart(t *testing.T) {
 	connect(t, a, b)
 	if err := <-read; err != nil || !bytes.Equal(p, x.data) {
 		t.Errorf("read something else, %v", err)
+	}
+}
+
+// The only peer there is, which refused at first as one does that has only just
+// come back, is asked again before time is up.
+func TestAskTheOnlyPeerAgain(t *testing.T) {
+	var asked atomic.Int64
+	a, b := start(t), start(t, func(o *Options) {
+		o.Serve = func(peer.ID, cid.Cid) bool { return asked.Add(1) > 1 }
+	})
+	x := add(t, b, sealedBytes(1, 100))
+	connect(t, a, b)
+	if err := a.Fetch(t.Context(), x.root, 100); err != nil {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }
