@@ -237,15 +237,18 @@ func (p *pull) block(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	}
 	p.stall.Reset(n.opts.FetchTimeout)
 	d, _ := digestOf(c)
-	if rotten {
-		if err := n.discard(d); err != nil {
-			return nil, fmt.Errorf("replace block %s: %w", c, err)
-		}
+	store := func() error {
+		p.mu.Lock()
+		p.held[d] = true
+		p.mu.Unlock()
+		return n.putReserved(ctx, b, p.room)
 	}
-	p.mu.Lock()
-	p.held[d] = true
-	p.mu.Unlock()
-	if err := n.putReserved(ctx, b, p.room); err != nil {
+	if rotten {
+		err = n.replace(ctx, d, b, store)
+	} else {
+		err = store()
+	}
+	if err != nil {
 		return nil, err
 	}
 	n.hot.forget(d)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"golang.org/x/sync/errgroup"
 )
 
 // What a Mend got stays even if it could not get all.
@@ -138,4 +139,29 @@ func TestFolderIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetch(t, a, x)
+}
+
+// Of many who mend a block at once none takes away what another has just made
+// good.
+func TestMendersDoNotUndoEachOther(t *testing.T) {
+	a, b := start(t), start(t)
+	connect(t, b, a)
+	x := add(t, a, sealedBytes(1, leafSize))
+	fetch(t, b, x)
+	for range 10 {
+		rot(t, b, x.root)
+		var menders errgroup.Group
+		for n := range 6 {
+			menders.Go(func() error {
+				mend := b.Heal
+				if n == 0 {
+					mend = b.Mend
+				}
+				return errors.Join(mend(t.Context(), x.root), b.Verify(t.Context(), x.root))
+			})
+		}
+		if err := menders.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -77,6 +77,8 @@ type Node struct {
 	fetched atomic.Int64 // fetches that asked peers
 	gcMu    sync.Mutex   // one GC, or one Pin of what is there already, at a time
 
+	replacing sync.Mutex // one block that is damaged at a time
+
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	opMu    sync.Mutex

@@ -225,11 +225,22 @@ func (n *Node) heal(ctx context.Context, c cid.Cid) error {
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: no peer has a good copy", wrong)
 	}
-	if err == nil {
-		err = n.discard(d)
-	}
 	if err != nil {
 		return err
 	}
-	return n.keep(ctx, b)
+	return n.replace(ctx, d, b, func() error { return n.keep(ctx, b) })
+}
+
+// replace has a block stored in place of the copy that is here, unless another
+// mended that in the meantime: what is good is not deleted.
+func (n *Node) replace(ctx context.Context, d digest, b blocks.Block, store func() error) error {
+	n.replacing.Lock()
+	defer n.replacing.Unlock()
+	if _, err := n.verified(ctx, b.Cid()); err == nil {
+		return nil
+	}
+	if err := n.discard(d); err != nil {
+		return err
+	}
+	return store()
 }
