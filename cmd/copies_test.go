@@ -150,7 +150,7 @@ func TestPinStatus(t *testing.T) {
 
 func TestStatusOfCopies(t *testing.T) {
 	r := swarm.Replication{
-		Summary: swarm.Summary{Segments: 12, Stored: 11, Replicated: 10, Durable: 9, Unhealthy: 3, Copies: 30, Proved: 28, Purging: 2, Fewer: 4, Strangers: 1},
+		Summary: swarm.Summary{Segments: 14, Away: 2, Stored: 11, Replicated: 10, Durable: 9, Unhealthy: 3, Copies: 30, Proved: 28, Purging: 2, Fewer: 4, Strangers: 1},
 		List:    []swarm.Health{song(), {CID: otherCID, Level: "none", Reason: "no copy answers"}},
 	}
 	station := wire.Station{ID: "aaaaaaaaaaaaaaaaaaaaaaaaaa", Name: "jazz", Label: "bbbbbbbbbbbbbbbb", Replication: swarm.Want{Min: 1, Max: 1, Spread: "none"}}
@@ -169,10 +169,11 @@ func TestStatusOfCopies(t *testing.T) {
 	})
 	for _, args := range [][]string{{"status"}, {"status", "jazz"}} {
 		out, _ := n.musen(0, args...)
-		wantLine(t, out, "replicated", "10 of 12 segments")
-		wantLine(t, out, "durable", "9 of 12 segments")
+		wantLine(t, out, "replicated", "10 of 14 segments")
+		wantLine(t, out, "durable", "9 of 14 segments")
 		wantLine(t, out, "copies", "30, of which 28 proved")
 		wantLine(t, out, "lost", "1 segments without a whole copy")
+		wantLine(t, out, "unreachable", "2 segments without a whole copy, until a peer that is away is back")
 		wantLine(t, out, "unhealthy", "3 segments")
 		wantLine(t, out, "fewer", "4 have fewer copies than could be")
 		wantLine(t, out, "purging", "2 ")

@@ -198,7 +198,8 @@ func summary(r *swarm.Replication) [][2]string {
 		n     int
 		words string
 	}{
-		{"lost", r.Segments - r.Stored, "segments without a whole copy"},
+		{"lost", r.Segments - r.Stored - r.Away, "segments without a whole copy"},
+		{"unreachable", r.Away, "segments without a whole copy, until a peer that is away is back"},
 		{"unhealthy", r.Unhealthy, "segments"},
 		{"fewer", r.Fewer, "have fewer copies than could be"},
 		{"purging", r.Purging, "removed segments that not all peers have deleted yet"},

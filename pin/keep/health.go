@@ -240,12 +240,16 @@ func some(names []string) string {
 func (k *Keeper) reason(s *segment, level Level, now int64) string {
 	t := k.tally(s, nil, now)
 	own, mends := ownReason(s.slotOf(k.self))
-	if mends && level >= Durable && t.replicasProved >= int(s.community) {
+	enough := level >= Durable && t.replicasProved >= int(s.community)
+	if mends && enough {
 		return own
 	}
 	var parts []string
 	if own != "" {
 		parts = append(parts, own)
+	}
+	if level == None {
+		parts = append(parts, k.nowhere(s))
 	}
 	if level < Durable {
 		parts = append(parts, k.shortfall(s, t, now))
@@ -259,7 +263,18 @@ func (k *Keeper) reason(s *segment, level Level, now int64) string {
 	if p := k.problems[s]; p != "" {
 		parts = append(parts, p)
 	}
-	return strings.Join(append(parts, k.awaited(s, now)...), "; ")
+	if !enough { // else no peer is missing
+		parts = append(parts, k.awaited(s, now)...)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// nowhere says what it is that no copy counts: they are away, or there are none.
+func (k *Keeper) nowhere(s *segment) string {
+	if s.away() {
+		return "no whole copy can be reached now"
+	}
+	return "no whole copy is known"
 }
 
 // ownReason says what is the matter with the own copy, if anything, and whether

@@ -156,6 +156,7 @@ type Health struct {
 type Summary struct {
 	Segments   int   // wanted
 	Bytes      int64 // of ciphertext
+	Away       int   // of level None, though peers that are away have copies
 	Stored     int   // at least Stored
 	Replicated int   // at least Replicated
 	Durable    int   // at least Durable

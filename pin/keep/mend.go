@@ -203,6 +203,9 @@ func (k *Keeper) sum(sum *Summary, s *segment, now int64) {
 	if level == Durable && k.fewer(s, t) {
 		sum.Fewer++
 	}
+	if level == None && s.away() {
+		sum.Away++
+	}
 	for _, c := range []struct {
 		l Level
 		n *int

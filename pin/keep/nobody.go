@@ -11,13 +11,14 @@ import (
 type absentees struct {
 	storages, replicas int      // that are there
 	full               int      // of those
+	having             int      // that are there and have it
 	silent             []string // away, or have not said what room they have
 	parting            int
 	others             int // replicas that carry other stations
 }
 
-// nobody says who is missing, and whether room is. Who has the segment, or is
-// to have it, is told of elsewhere.
+// nobody says who is missing, and whether room is. Who is to have the segment is
+// told of elsewhere, and so is who has it, unless that is all there are.
 func (k *Keeper) nobody(s *segment, now int64) string {
 	var a absentees
 	for _, h := range k.storages {
@@ -40,6 +41,9 @@ func (k *Keeper) absent(a *absentees, s *segment, h *holder, now int64) {
 	x := s.slotOf(h)
 	switch {
 	case x != nil && x.active() || h.shunned():
+		if x != nil && x.has() && h.up() && !h.shunned() {
+			a.having++
+		}
 		return
 	case h.parting():
 		if h.up() {
@@ -65,7 +69,15 @@ func (k *Keeper) absent(a *absentees, s *segment, h *holder, now int64) {
 // String is a reason.
 func (a absentees) String() string {
 	only := a.parting > 0 && a.storages+a.replicas == 0
-	text := fmt.Sprintf("nobody else can take it: %d storage peers and %d replicas for this station are there", a.storages, a.replicas)
+	text := "nobody else can take it: "
+	switch {
+	case a.storages+a.replicas > 0 || a.having == 0:
+		text += fmt.Sprintf("%d storage peers and %d replicas for this station are there", a.storages, a.replicas)
+	case a.having == 1:
+		text += "the one peer that is there has it already"
+	default:
+		text += fmt.Sprintf("all %d peers that are there have it already", a.having)
+	}
 	if a.full > 0 {
 		text += fmt.Sprintf(", and %d of them have no room", a.full)
 	}

@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -149,6 +150,13 @@ func (s *segment) slotOf(h *holder) *slot {
 		}
 	}
 	return nil
+}
+
+// away reports whether a peer that is away, in good standing, has a copy.
+func (s *segment) away() bool {
+	return slices.ContainsFunc(s.slots, func(x slot) bool {
+		return x.has() && !x.h.present && x.h.enrolled && !x.h.shunned()
+	})
 }
 
 // addSlot is slotOf, and makes one if there is none.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
@@ -47,7 +49,7 @@ func TestPeersThatRestartAreNotFull(t *testing.T) {
 		root := w.add(1, func(x *Want) { x.Community = 1 })
 		time.Sleep(10 * time.Second)
 		h, _ := w.k.Health(root)
-		want := "nobody else can take it: 0 storage peers and 0 replicas for this station are there; " +
+		want := "nobody else can take it: the one peer that is there has it already; " +
 			one.Name + " is not heard from since " + since + ", " + two.Name + " is not heard from since " + since
 		if !strings.HasSuffix(h.Reason, want) {
 			t.Errorf("while they are away: %q", h.Reason)
@@ -207,5 +209,51 @@ func TestPurgeThatFailsIsTold(t *testing.T) {
 		w.stop()
 		w.start()
 		told("after a restart")
+	})
+}
+
+// When only the own copy is not as it should be, nobody is said to be missing;
+// and when all who are there have a segment, that is what is said.
+func TestNobodyIsMissingWhoHasIt(t *testing.T) {
+	story(t, func(w *world) {
+		for n := range 3 {
+			w.join(n+1, member.Storage, "")
+		}
+		w.start()
+		time.Sleep(time.Second)
+		enough, few := w.add(1), w.add(2, func(x *Want) { x.Min, x.Max = 4, 4 })
+		time.Sleep(time.Minute)
+		w.hopeless(enough, few)
+		time.Sleep(time.Minute)
+		if h, _ := w.k.Health(enough); h.Reason != "the origin's own copy: no peer has it" || h.Next.IsZero() {
+			t.Errorf("enough others: %q, next %v", h.Reason, h.Next)
+		}
+		want := "the origin's own copy: no peer has it; 3 of 4 copies proved; nobody else can take it: all 3 peers that are there have it already"
+		if h, _ := w.k.Health(few); h.Reason != want {
+			t.Errorf("not enough others: %q", h.Reason)
+		}
+	})
+}
+
+// What is away is not lost.
+func TestCopiesThatAreAwayAreNotLost(t *testing.T) {
+	story(t, func(w *world) {
+		m := w.join(1, member.Storage, "")
+		w.start()
+		time.Sleep(time.Second)
+		away := w.add(1)
+		time.Sleep(time.Minute)
+		w.leave(m)
+		lost := w.add(2)
+		w.hopeless(away, lost)
+		time.Sleep(time.Minute)
+		if s := w.k.Summary(""); s.Segments != 2 || s.Stored != 0 || s.Away != 1 {
+			t.Errorf("%+v", s)
+		}
+		for root, want := range map[cid.Cid]string{away: "no whole copy can be reached now", lost: "no whole copy is known"} {
+			if h, _ := w.k.Health(root); h.Level != None || !strings.Contains(h.Reason, want+"; 0 of 2 copies proved") {
+				t.Errorf("want %q: %v, %q", want, h.Level, h.Reason)
+			}
+		}
 	})
 }

@@ -35,6 +35,7 @@ type Health struct {
 type Summary struct {
 	Segments   int       `json:"segments"`
 	Bytes      int64     `json:"bytes"` // of ciphertext
+	Away       int       `json:"away"`  // below stored, since all peers that have a copy are away
 	Stored     int       `json:"stored"`
 	Replicated int       `json:"replicated"`
 	Durable    int       `json:"durable"`
