@@ -17,7 +17,8 @@ import (
 )
 
 // neverHeard is how many pings a trusted peer that was never heard may miss: at
-// the start of a site all of its machines come up in their own time.
+// the start of a site all of its machines come up in their own time, and so do
+// those that join later.
 const neverHeard = 12
 
 // monitor tells the metrics of this peer and keeps the newest of each trusted
@@ -32,15 +33,15 @@ type monitor struct {
 	alerts chan capi.Alert
 	spoke  chan struct{} // closed when this peer has told all of itself for the first time
 	once   sync.Once
-	born   time.Time
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
 	last  map[peer.ID]map[string]heard
-	lost  map[peer.ID]bool // told to be lost since they were last alive
-	fresh bool             // a peer became a candidate: what the lost held may find room now
+	met   map[peer.ID]time.Time // when each was first looked for
+	lost  map[peer.ID]bool      // told to be lost since they were last alive
+	fresh bool                  // a peer became a candidate: what the lost held may find room now
 }
 
 type heard struct {
@@ -61,9 +62,9 @@ func newMonitor(ps *pubsub.PubSub, t *trust, timing Timing, log *slog.Logger) (*
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &monitor{
-		trust: t, timing: timing, log: log, topic: topic, sub: sub, born: time.Now(), stop: cancel,
+		trust: t, timing: timing, log: log, topic: topic, sub: sub, stop: cancel,
 		alerts: make(chan capi.Alert, 64), spoke: make(chan struct{}),
-		last: map[peer.ID]map[string]heard{}, lost: map[peer.ID]bool{},
+		last: map[peer.ID]map[string]heard{}, lost: map[peer.ID]bool{}, met: map[peer.ID]time.Time{},
 	}
 	m.wg.Go(func() { m.listen(ctx) })
 	m.wg.Go(func() { m.watch(ctx) })
@@ -116,6 +117,9 @@ func (m *monitor) look() {
 		clear(m.lost)
 	}
 	for _, p := range m.trust.list() {
+		if _, known := m.met[p]; !known {
+			m.met[p] = time.Now()
+		}
 		if p == m.trust.self || m.lost[p] || !m.gone(p) {
 			continue
 		}
@@ -133,7 +137,8 @@ func (m *monitor) look() {
 func (m *monitor) gone(p peer.ID) bool {
 	h, ok := m.last[p][metricPing]
 	if !ok {
-		return time.Since(m.born) > neverHeard*m.timing.Ping
+		met, known := m.met[p]
+		return known && time.Since(met) > neverHeard*m.timing.Ping
 	}
 	return time.Since(h.at) > m.life(metricPing)
 }
@@ -245,6 +250,7 @@ func (m *monitor) forget(p peer.ID) {
 	defer m.mu.Unlock()
 	delete(m.last, p)
 	delete(m.lost, p)
+	delete(m.met, p)
 }
 
 // MetricNames are the three.
