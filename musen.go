@@ -98,6 +98,7 @@ type Token struct {
 	Subject  string
 	Stations []string // Station.ID; empty: all stations
 	Actions  []string
+	Identity bool // the roles of the subject count for its bearer
 	Issued   time.Time
 	Expires  time.Time
 	Revoked  time.Time // zero: not revoked

@@ -56,6 +56,7 @@ type Catalog struct {
 	stations stationMap
 	revoked  revocations
 	subjects subjectMap
+	roles    roleMap
 	shares   *shareMap
 	version  atomic.Uint64
 	mirrors  mirrors

@@ -24,6 +24,7 @@ const (
 	ofRevokedKeys kind = "revoked_keys"
 	ofShares      kind = "shares" // but for how often they were used
 	ofSubjects    kind = "subjects"
+	ofRoles       kind = "roles"
 	ofSegments    kind = "segments" // that were committed before
 )
 
@@ -39,6 +40,7 @@ func (c *Catalog) loaders() map[kind]loader {
 		ofRevokedKeys: c.loadRevokedKeys,
 		ofShares:      c.loadShares,
 		ofSubjects:    c.loadSubjects,
+		ofRoles:       c.loadRoles,
 		ofSegments: func(context.Context, bun.IDB, int64) error {
 			c.version.Add(1)
 			return nil

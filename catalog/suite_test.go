@@ -41,6 +41,7 @@ func suite(t *testing.T, make factory) {
 		"revoked keys":          testRevokeKey,
 		"revoked subjects":      testRevokeSubject,
 		"states of subjects":    testSubjects,
+		"roles":                 testRoles,
 		"a lost suspension":     testUnrecordedSuspension,
 		"pruning":               testPruning,
 		"idempotency":           testIdempotency,

@@ -25,6 +25,7 @@ type tokenRow struct {
 	Issued     int64  `bun:"issued"`
 	Expires    int64  `bun:"expires"`
 	Revoked    int64  `bun:"revoked"`
+	Identity   bool   `bun:"identity"`
 }
 
 type revokedTokenRow struct {
@@ -155,7 +156,7 @@ func (c *Catalog) tokenRow(t musen.Token) (tokenRow, error) {
 	return tokenRow{
 		ID: t.ID, Subject: sealed, SubjectMAC: c.box.lookup("subject", t.Subject),
 		Stations: strings.Join(t.Stations, " "), Actions: strings.Join(t.Actions, " "),
-		Issued: micros(t.Issued), Expires: micros(t.Expires), Revoked: micros(t.Revoked),
+		Issued: micros(t.Issued), Expires: micros(t.Expires), Revoked: micros(t.Revoked), Identity: t.Identity,
 	}, err
 }
 
@@ -181,7 +182,7 @@ func (c *Catalog) Tokens(ctx context.Context) ([]musen.Token, error) {
 		}
 		tokens[i] = musen.Token{
 			ID: r.ID, Subject: subject, Stations: strings.Fields(r.Stations), Actions: strings.Fields(r.Actions),
-			Issued: instant(r.Issued), Expires: instant(r.Expires), Revoked: instant(r.Revoked),
+			Issued: instant(r.Issued), Expires: instant(r.Expires), Revoked: instant(r.Revoked), Identity: r.Identity,
 		}
 	}
 	return tokens, nil

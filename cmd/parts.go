@@ -103,6 +103,7 @@ type ended interface {
 	policy.Revocations
 	policy.Shares
 	policy.Subjects
+	policy.Roles
 	// Current returns an error while the rest may be out of date.
 	Current() error
 	Station(ctx context.Context, nameOrID string) (musen.Station, error)
@@ -112,7 +113,7 @@ type ended interface {
 // and the tokens of others in the configuration.
 func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, issuers []issuer) (g gate, err error) {
 	now := time.Now
-	if err = g.openPolicies(cfg.Policy, now); err != nil {
+	if err = g.openPolicies(cfg.Policy, rows, now); err != nil {
 		return g, err
 	}
 	if g.passwords, err = password.New(keys.Pepper(), cfg.Share.PasswordsAtOnce); err != nil {
@@ -146,7 +147,7 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, issuers []iss
 
 // openPolicies makes the engine. A node does not start with policies that do
 // not load.
-func (g *gate) openPolicies(cfg config.Policy, now func() time.Time) error {
+func (g *gate) openPolicies(cfg config.Policy, roles policy.Roles, now func() time.Time) error {
 	g.place = policyPlace(cfg)
 	files, err := g.place.Read()
 	if err != nil {
@@ -154,7 +155,7 @@ func (g *gate) openPolicies(cfg config.Policy, now func() time.Time) error {
 	}
 	zone, err := cfg.Location()
 	if err == nil {
-		g.engine, err = policy.NewEngine(policy.EngineOptions{Files: files, Now: now, Zone: zone})
+		g.engine, err = policy.NewEngine(policy.EngineOptions{Files: files, Now: now, Zone: zone, Roles: roles})
 	}
 	if err != nil {
 		return &failure{exit: exitUsage, code: "policy", cause: err, next: "mend the file and try `musen policy check`"}

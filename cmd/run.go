@@ -252,7 +252,7 @@ func rates(l config.Limits) gateway.Rates {
 
 func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
-		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials, Subjects: n.rows, Receipts: n.rows,
+		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials, Subjects: n.rows, Receipts: n.rows, Roles: n.rows,
 		Shares: n.rows, Passwords: n.gate.passwords,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,

@@ -31,7 +31,13 @@ func (a *app) tokenIssue() *cobra.Command {
 may do what it says until it expires or is revoked.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if all == (len(req.Stations) > 0) {
+			if req.Roles && !c.Flags().Changed("action") {
+				req.Actions = []string{}
+			}
+			if req.Roles && req.Subject == "" {
+				return usageError("name whose roles the token carries with --subject")
+			}
+			if len(req.Actions) > 0 && all == (len(req.Stations) > 0) {
 				return usageError("give the stations that the token is for with --station, or --all-stations")
 			}
 			if req.TTL, err = seconds(c, "ttl", ttl); err != nil {
@@ -58,6 +64,7 @@ may do what it says until it expires or is revoked.`,
 	c.Flags().StringSliceVar(&req.Stations, "station", nil, "a station's name or id; may be repeated")
 	c.Flags().BoolVar(&all, "all-stations", false, "the token is for every station, also later ones")
 	c.Flags().StringSliceVar(&req.Actions, "action", req.Actions, "what the bearer may do: listen, download, add, manage, audit, moderate")
+	c.Flags().BoolVar(&req.Roles, "roles", false, "the bearer holds the roles of the subject, whichever these are at each moment; then no action is needed")
 	c.Flags().StringVar(&req.Subject, "subject", "", "whom the token is for; tokens can be revoked by subject (default: a name of its own)")
 	c.Flags().Var((*period)(&ttl), "ttl", "how long the token is valid, such as 30d or 12h (default: the node's)")
 	return c
@@ -86,7 +93,7 @@ func (a *app) tokenList() *cobra.Command {
 					}
 				}
 				stations := firstOf(strings.Join(tok.Stations, ","), "all")
-				appendRow(t, tok.ID, tok.Subject, strings.Join(tok.Actions, ","), stations, when(tok.Expires), when(tok.Revoked))
+				appendRow(t, tok.ID, tok.Subject, tokenActions(tok), stations, when(tok.Expires), when(tok.Revoked))
 			}
 			if !a.json {
 				t.Render()
@@ -94,6 +101,15 @@ func (a *app) tokenList() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// tokenActions are what a token names, and whether it carries roles besides.
+func tokenActions(t wire.Token) string {
+	words := t.Actions
+	if t.Roles {
+		words = append([]string{"(roles)"}, words...)
+	}
+	return strings.Join(words, ",")
 }
 
 func (a *app) tokenRevoke() *cobra.Command {

@@ -33,7 +33,7 @@ const (
 	IssueTokens    Action = "issueTokens"    // make tokens
 	Revoke         Action = "revoke"         // end credentials, restrict subjects
 	ManagePeers    Action = "managePeers"    // invite and remove peers and services, move copies
-	ManageNode     Action = "manageNode"     // collect garbage
+	ManageNode     Action = "manageNode"     // collect garbage, rotate keys
 	ManagePolicy   Action = "managePolicy"   // load policies again
 	ManageRoles    Action = "manageRoles"    // give and take roles
 	ReviewAccess   Action = "reviewAccess"   // sign reviews of who may do what

@@ -221,7 +221,10 @@ func (r TokenRequest) scope() string {
 }
 
 func (r TokenRequest) stations() []string {
-	if len(r.Stations) == 0 {
+	switch {
+	case len(r.Stations) == 0 && len(r.Actions) == 0:
+		return []string{} // what roles cover, policies say
+	case len(r.Stations) == 0:
 		return []string{everyStation}
 	}
 	return r.Stations

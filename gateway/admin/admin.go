@@ -118,6 +118,7 @@ type Options struct {
 	Keys     Keys
 	Subjects Subjects
 	Receipts Receipts
+	Roles    Roles
 	Origin   Origin
 	Checker  Checker
 	Node     Node
@@ -194,7 +195,7 @@ func (l Limits) withDefaults() Limits {
 func (o Options) check() error {
 	for name, missing := range map[string]bool{
 		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil,
-		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
+		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,

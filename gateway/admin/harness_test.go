@@ -101,7 +101,7 @@ func (w *world) options() Options {
 	edge, err := musen.NewEdge(musen.EdgeOptions{Directory: w.memory, Blocks: w.memory, Keys: w.memory, Policy: engine, Log: log})
 	must(w.t, err)
 	return Options{
-		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory,
+		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
 		Shares: w.memory, Passwords: newHasher(w.t),
 		Origin: origin, Checker: checker{edge, w.memory}, Node: w.memory,
 		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,
@@ -129,7 +129,7 @@ func (w *world) policies() *policy.Engine {
 		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Subjects: w.memory, Now: w.now,
 	})
 	must(w.t, err)
-	engine, err := policy.NewEngine(policy.EngineOptions{Now: w.now})
+	engine, err := policy.NewEngine(policy.EngineOptions{Now: w.now, Roles: w.memory})
 	must(w.t, err)
 	return engine
 }

@@ -35,6 +35,7 @@ type memory struct {
 	revoked   map[string]time.Time // jti or "subject "+subject
 	receipts  map[string]keptReceipt
 	subjects  map[string]musen.Subject
+	roles     []musen.Assignment
 	shares    []keptShare
 	blocks    map[string][]byte // by multihash
 	peers     map[string][]byte // blocks that peers have, by multihash

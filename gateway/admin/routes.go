@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 
@@ -37,11 +38,13 @@ type route struct {
 
 // routes is the table. Nothing else is served.
 func routes() []route {
-	manage := []policy.Action{policy.Manage}
-	audit := []policy.Action{policy.Audit}
-	read := []policy.Action{policy.Audit, policy.Manage}
-	use := []policy.Action{policy.Audit, policy.Manage, policy.Add}
-	add := []policy.Action{policy.Add}
+	need := func(a policy.Action) []policy.Action { return []policy.Action{a} }
+	add, audit := need(policy.Add), need(policy.Audit)
+	readStations, readStatus, readAccess := need(policy.ReadStations), need(policy.ReadStatus), need(policy.ReadAccess)
+	manageStations, manageSegments, manageShares := need(policy.ManageStations), need(policy.ManageSegments), need(policy.ManageShares)
+	seeShares, endShares := []policy.Action{policy.ReadAccess, policy.ManageShares}, []policy.Action{policy.ManageShares, policy.Revoke}
+	managePeers, manageNode, managePolicy := need(policy.ManagePeers), need(policy.ManageNode), need(policy.ManagePolicy)
+	manageRoles, issueTokens, revoke := need(policy.ManageRoles), need(policy.IssueTokens), need(policy.Revoke)
 	const (
 		station  = "/stations/:station"
 		segments = station + "/segments"
@@ -58,59 +61,62 @@ func routes() []route {
 	limit := []string{"limit"}
 	return []route{
 		{get, "/openapi.yaml", onNothing, nil, nil, (*Server).getOpenAPI},
-		{get, "/status", onNode, read, nil, (*Server).getStatus},
-		{post, "/gc", onNode, manage, nil, (*Server).collect},
-		{get, "/fleet", onNode, read, nil, (*Server).getFleet},
+		{get, "/status", onNode, readStatus, nil, (*Server).getStatus},
+		{post, "/gc", onNode, manageNode, nil, (*Server).collect},
+		{get, "/fleet", onNode, readStatus, nil, (*Server).getFleet},
 
-		{get, "/stations", onEach, use, nil, (*Server).listStations},
-		{post, "/stations", onNode, manage, nil, (*Server).createStation},
-		{get, station, onStation, use, nil, (*Server).getStation},
-		{http.MethodPatch, station, onStation, manage, nil, (*Server).changeStation},
-		{http.MethodDelete, station, onStation, manage, []string{"force"}, (*Server).removeStation},
+		{get, "/stations", onEach, readStations, nil, (*Server).listStations},
+		{post, "/stations", onNode, manageStations, nil, (*Server).createStation},
+		{get, station, onStation, readStations, nil, (*Server).getStation},
+		{http.MethodPatch, station, onStation, manageStations, nil, (*Server).changeStation},
+		{http.MethodDelete, station, onStation, manageStations, []string{"force"}, (*Server).removeStation},
 
-		{get, shares, onEach, read, nil, (*Server).listAllShares},
-		{http.MethodDelete, share, onEach, manage, nil, (*Server).revokeShare},
-		{http.MethodPut, share + "/password", onEach, manage, nil, (*Server).setSharePassword},
-		{get, station + shares, onStation, read, nil, (*Server).listShares},
-		{post, station + shares, onStation, manage, nil, (*Server).createShare},
-		{post, station + shares + "/regenerate", onStation, manage, nil, (*Server).regenerateShare},
+		{get, shares, onEach, seeShares, nil, (*Server).listAllShares},
+		{http.MethodDelete, share, onEach, endShares, nil, (*Server).revokeShare},
+		{http.MethodPut, share + "/password", onEach, manageShares, nil, (*Server).setSharePassword},
+		{get, station + shares, onStation, seeShares, nil, (*Server).listShares},
+		{post, station + shares, onStation, manageShares, nil, (*Server).createShare},
+		{post, station + shares + "/regenerate", onStation, endShares, nil, (*Server).regenerateShare},
 
-		{get, segments, onStation, use, []string{"cursor", "limit"}, (*Server).listSegments},
+		{get, segments, onStation, readStations, []string{"cursor", "limit"}, (*Server).listSegments},
 		{post, segments, onStation, add, uploadParameters(), (*Server).upload},
-		{get, segment, onSegment, use, nil, (*Server).getSegment},
-		{http.MethodDelete, segment, onSegment, manage, nil, (*Server).removeSegment},
-		{post, segment + "/links", onSegment, manage, nil, (*Server).makeLink},
+		{get, segment, onSegment, readStations, nil, (*Server).getSegment},
+		{http.MethodDelete, segment, onSegment, manageSegments, nil, (*Server).removeSegment},
+		{post, segment + "/links", onSegment, manageShares, nil, (*Server).makeLink},
 		{post, "/verify", onEach, audit, nil, (*Server).verify},
 
-		{get, peers, onNode, read, nil, (*Server).listPeers},
-		{post, peers, onNode, manage, nil, (*Server).admitPeer},
-		{get, peers + "/invites", onNode, read, nil, (*Server).listInvites},
-		{post, peers + "/invites", onNode, manage, nil, (*Server).invite},
-		{http.MethodDelete, peers + "/invites/:invite", onNode, manage, nil, (*Server).withdrawInvite},
-		{http.MethodDelete, peer, onNode, manage, nil, (*Server).removePeer},
-		{post, peer + "/drain", onNode, manage, nil, (*Server).drainPeer},
-		{post, peer + "/reinstate", onNode, manage, nil, (*Server).reinstatePeer},
+		{get, peers, onNode, readStatus, nil, (*Server).listPeers},
+		{post, peers, onNode, managePeers, nil, (*Server).admitPeer},
+		{get, peers + "/invites", onNode, readStatus, nil, (*Server).listInvites},
+		{post, peers + "/invites", onNode, managePeers, nil, (*Server).invite},
+		{http.MethodDelete, peers + "/invites/:invite", onNode, managePeers, nil, (*Server).withdrawInvite},
+		{http.MethodDelete, peer, onNode, managePeers, nil, (*Server).removePeer},
+		{post, peer + "/drain", onNode, managePeers, nil, (*Server).drainPeer},
+		{post, peer + "/reinstate", onNode, managePeers, nil, (*Server).reinstatePeer},
 
-		{get, segment + "/copies", onRemains, read, wait, (*Server).getCopies},
-		{get, station + "/replication", onStation, read, limit, (*Server).getStationReplication},
-		{get, "/replication", onNode, read, limit, (*Server).getReplication},
-		{post, "/pins/recover", onEach, manage, nil, (*Server).recoverPins},
-		{post, "/pins/rebalance", onNode, manage, nil, (*Server).rebalancePins},
-		{get, services, onNode, read, nil, (*Server).listServices},
-		{post, services, onNode, manage, nil, (*Server).addService},
-		{http.MethodDelete, services + "/:service", onNode, manage, nil, (*Server).removeService},
+		{get, segment + "/copies", onRemains, readStatus, wait, (*Server).getCopies},
+		{get, station + "/replication", onStation, readStatus, limit, (*Server).getStationReplication},
+		{get, "/replication", onNode, readStatus, limit, (*Server).getReplication},
+		{post, "/pins/recover", onEach, managePeers, nil, (*Server).recoverPins},
+		{post, "/pins/rebalance", onNode, managePeers, nil, (*Server).rebalancePins},
+		{get, services, onNode, readStatus, nil, (*Server).listServices},
+		{post, services, onNode, managePeers, nil, (*Server).addService},
+		{http.MethodDelete, services + "/:service", onNode, managePeers, nil, (*Server).removeService},
 
-		{get, "/tokens", onNode, read, nil, (*Server).listTokens},
-		{post, "/tokens", onEach, manage, nil, (*Server).issueToken},
-		{post, "/tokens/revoke", onNode, manage, nil, (*Server).revoke},
-		{get, "/keys", onNode, read, nil, (*Server).listKeys},
-		{post, "/keys/rotate", onNode, manage, nil, (*Server).rotateKey},
-		{get, "/subjects", onNode, read, []string{"subject"}, (*Server).listSubjects},
-		{http.MethodPut, "/subjects", onNode, manage, nil, (*Server).setSubject},
-		{get, "/policy", onNode, read, nil, (*Server).getPolicy},
-		{get, "/policy/state", onNode, read, nil, (*Server).getPolicyState},
-		{post, "/policy/reload", onNode, manage, nil, (*Server).reloadPolicy},
-		{post, "/policy/explain", onEach, read, nil, (*Server).explain},
+		{get, "/tokens", onNode, readAccess, nil, (*Server).listTokens},
+		{post, "/tokens", onEach, issueTokens, nil, (*Server).issueToken},
+		{post, "/tokens/revoke", onNode, revoke, nil, (*Server).revoke},
+		{get, "/keys", onNode, readAccess, nil, (*Server).listKeys},
+		{post, "/keys/rotate", onNode, manageNode, nil, (*Server).rotateKey},
+		{get, "/subjects", onNode, readAccess, []string{"subject"}, (*Server).listSubjects},
+		{http.MethodPut, "/subjects", onNode, revoke, nil, (*Server).setSubject},
+		{get, "/roles", onNode, readAccess, nil, (*Server).listRoles},
+		{http.MethodPut, "/roles", onNode, manageRoles, nil, (*Server).grantRole},
+		{post, "/roles/revoke", onNode, manageRoles, nil, (*Server).revokeRole},
+		{get, "/policy", onNode, readAccess, nil, (*Server).getPolicy},
+		{get, "/policy/state", onNode, readAccess, nil, (*Server).getPolicyState},
+		{post, "/policy/reload", onNode, managePolicy, nil, (*Server).reloadPolicy},
+		{post, "/policy/explain", onEach, readAccess, nil, (*Server).explain},
 	}
 }
 
@@ -127,12 +133,13 @@ type call struct {
 // mayUse reports whether the caller has leave for what the route needs on a
 // station, or on the whole node for the zero station.
 func (c call) mayUse(station musen.Station) bool {
-	for _, action := range c.route.need {
-		if c.server.Engine.Decide(c.grant, action, resource(station)).Allowed() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.route.need, func(a policy.Action) bool { return c.may(a, station) })
+}
+
+// may reports whether the caller has leave for an action on a station, or on
+// the whole node for the zero station.
+func (c call) may(a policy.Action, station musen.Station) bool {
+	return c.server.Engine.Decide(c.grant, a, resource(station)).Allowed()
 }
 
 // resource is what policy must know of a station. The zero station stands for
@@ -147,7 +154,7 @@ func (c call) require(station musen.Station) error {
 	switch {
 	case c.mayUse(station):
 		return nil
-	case station.ID == "" || c.grant.Covers(station.ID):
+	case station.ID == "" || c.grant.Covers(station.ID) || c.may(policy.ReadStations, station):
 		return errForbidden
 	}
 	return musen.ErrNotFound

@@ -45,22 +45,32 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	stations, err := in.stationsOf(ctx, req.Stations)
+	var stations []string
+	if len(req.Actions) > 0 || !req.Roles {
+		stations, err = in.stationsOf(ctx, req.Stations)
+	} else if len(req.Stations) > 0 {
+		err = errField.with("Stations are of no use without actions: a role is held where it was given.")
+	}
 	if err != nil {
 		return err
 	}
-	actions, err := readActions(req.Actions)
+	actions, err := s.actionsOf(req)
 	if err != nil {
 		return err
 	}
-	if err := in.within(actions, s.Now().Add(ttl)); err != nil {
+	if err := in.within(stations, actions, s.Now().Add(ttl)); err != nil {
 		return err
 	}
-	raw, jti, expires, err := s.Issuer.Token(policy.TokenRequest{Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl})
+	if req.Roles && !in.may(policy.ManageRoles, musen.Station{}) {
+		return errGrant.with("A token that carries the roles of its subject is issued by who may give roles.")
+	}
+	raw, jti, expires, err := s.Issuer.Token(policy.TokenRequest{
+		Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl, Identity: req.Roles,
+	})
 	if err != nil {
 		return notIssued(err)
 	}
-	record := musen.Token{ID: jti, Subject: req.Subject, Stations: stations, Issued: s.Now(), Expires: expires}
+	record := musen.Token{ID: jti, Subject: req.Subject, Stations: stations, Identity: req.Roles, Issued: s.Now(), Expires: expires}
 	for _, a := range actions {
 		record.Actions = append(record.Actions, string(a))
 	}
@@ -102,10 +112,20 @@ func (c call) stationsOf(ctx context.Context, named []string) ([]string, error) 
 	return slices.Compact(ids), nil
 }
 
-// within returns an error if the caller's own grant does not reach as far.
-func (c call) within(actions []policy.Action, until time.Time) error {
+// actionsOf are the actions that a token is asked to name. One that carries
+// roles may name none.
+func (s *Server) actionsOf(req wire.TokenRequest) ([]policy.Action, error) {
+	if len(req.Actions) == 0 && req.Roles {
+		return nil, nil
+	}
+	return readActions(req.Actions)
+}
+
+// within returns an error if what the caller's own token names, and the roles
+// of its subject, do not reach as far.
+func (c call) within(stations []string, actions []policy.Action, until time.Time) error {
 	for _, a := range actions {
-		if !c.grant.Has(a) {
+		if !c.grant.Has(a) && !c.mayPassOn(a, stations) {
 			return errGrant.with("Your own token does not allow %q.", a)
 		}
 	}
@@ -113,6 +133,28 @@ func (c call) within(actions []policy.Action, until time.Time) error {
 		return errGrant.with("Your own token ends before the one you ask for.")
 	}
 	return nil
+}
+
+// mayPassOn reports whether policy lets the caller do a on each of stations, or
+// on every one that there may be and on the node if there are none.
+func (c call) mayPassOn(a policy.Action, stations []string) bool {
+	engine := c.server.Engine
+	if len(stations) == 0 {
+		onNode := slices.Contains([]policy.Action{policy.Listen, policy.Download, policy.ReleaseKey, policy.Add, policy.Host}, a) ||
+			engine.Decide(c.grant, a, policy.Resource{}).Allowed()
+		return onNode && engine.Decide(c.grant, a, policy.Resource{Station: "*", Downloads: true, Segment: segmentFor(a)}).Allowed()
+	}
+	return !slices.ContainsFunc(stations, func(id string) bool {
+		return !engine.Decide(c.grant, a, policy.Resource{Station: id, Downloads: true, Segment: segmentFor(a)}).Allowed()
+	})
+}
+
+// segmentFor stands for any segment, where an action is about one alone.
+func segmentFor(a policy.Action) string {
+	if a == policy.ReleaseKey {
+		return "any"
+	}
+	return ""
 }
 
 // readActions reads the names of one action or more.
@@ -134,9 +176,7 @@ func readActions(names []string) ([]policy.Action, error) {
 }
 
 func readAction(name string) (policy.Action, error) {
-	switch a := policy.Action(name); a {
-	case policy.Listen, policy.Download, policy.ReleaseKey, policy.Add,
-		policy.Manage, policy.Moderate, policy.Audit, policy.Host:
+	if a := policy.Action(name); slices.Contains(policy.Actions(), a) {
 		return a, nil
 	}
 	return "", errField.with("The action %.80q is not known.", name)

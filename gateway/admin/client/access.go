@@ -18,3 +18,21 @@ func (c *Client) ReloadPolicy(ctx context.Context) (s access.PolicyState, err er
 	err = c.call(ctx, http.MethodPost, "/policy/reload", nil, &s)
 	return s, err
 }
+
+// Roles lists who holds which role where.
+func (c *Client) Roles(ctx context.Context) ([]access.Role, error) {
+	var list access.Roles
+	err := c.call(ctx, http.MethodGet, "/roles", nil, &list)
+	return list.Roles, err
+}
+
+// GrantRole gives a role to one identity.
+func (c *Client) GrantRole(ctx context.Context, r access.Role) (given access.Role, err error) {
+	err = c.call(ctx, http.MethodPut, "/roles", r, &given)
+	return given, err
+}
+
+// RevokeRole takes a role away, at once.
+func (c *Client) RevokeRole(ctx context.Context, r access.Role) error {
+	return c.call(ctx, http.MethodPost, "/roles/revoke", r, nil)
+}

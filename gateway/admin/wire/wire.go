@@ -144,6 +144,7 @@ type TokenRequest struct {
 	Subject  string   `json:"subject"`
 	Stations []string `json:"stations,omitempty"`
 	Actions  []string `json:"actions"`
+	Roles    bool     `json:"roles,omitempty"` // those of the subject count for the bearer
 	TTL      int64    `json:"ttl,omitempty"`
 }
 
@@ -160,6 +161,7 @@ type Token struct {
 	Subject  string    `json:"subject"`
 	Stations []string  `json:"stations"` // ids; empty: all
 	Actions  []string  `json:"actions"`
+	Roles    bool      `json:"roles,omitempty"` // those of the subject count for the bearer
 	Issued   time.Time `json:"issued"`
 	Expires  time.Time `json:"expires"`
 	Revoked  time.Time `json:"revoked,omitzero"` // absent: not revoked
@@ -169,7 +171,7 @@ type Token struct {
 func FromToken(t musen.Token) Token {
 	return Token{
 		ID: t.ID, Subject: t.Subject,
-		Stations: append([]string{}, t.Stations...), Actions: append([]string{}, t.Actions...),
+		Stations: append([]string{}, t.Stations...), Actions: append([]string{}, t.Actions...), Roles: t.Identity,
 		Issued: t.Issued.UTC(), Expires: t.Expires.UTC(), Revoked: utc(t.Revoked),
 	}
 }

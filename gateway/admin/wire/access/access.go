@@ -8,6 +8,7 @@ package access
 import (
 	"time"
 
+	"github.com/musenai/musen"
 	"github.com/musenai/musen/policy/folder"
 )
 
@@ -35,4 +36,28 @@ func moment(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
+}
+
+// Role says that a subject holds a role. In a request only what it asks for is
+// set.
+type Role struct {
+	Subject string     `json:"subject"`
+	Role    string     `json:"role"`
+	Station string     `json:"station,omitempty"` // name, or id in a request; none: everywhere
+	Until   *time.Time `json:"until,omitempty"`
+	Granted *time.Time `json:"granted,omitempty"`
+	Actor   string     `json:"by,omitempty"`
+}
+
+// Roles are who holds which role where.
+type Roles struct {
+	Roles []Role `json:"roles"`
+}
+
+// FromAssignment is a as it is sent; its station has that name.
+func FromAssignment(a musen.Assignment, station string) Role {
+	return Role{
+		Subject: a.Subject, Role: string(a.Role), Station: station,
+		Until: moment(a.Until), Granted: moment(a.Granted), Actor: a.Actor,
+	}
 }
