@@ -21,6 +21,9 @@ func TestFleetHearsOfShares(t *testing.T) {
 		t.Fatalf("the other does not know the share: %+v, %v", s, ok)
 	}
 	noErr(t, b.UseShare(ctx, old.ID))
+	if all, err := a.Shares(ctx, jazz.ID); err != nil || len(all) != 1 || all[0].Uses != 1 {
+		t.Fatalf("what the other used does not show: %+v, %v", all, err)
+	}
 	noErr(t, a.SetSharePassword(ctx, old.ID, "hash"))
 	settled(t, a, 2)
 	if g, ok := b.Generation(old.ID); g != 1 || !ok {

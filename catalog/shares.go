@@ -238,13 +238,17 @@ func (c *Catalog) ShareBySecret(secret string) (musen.Share, bool) {
 }
 
 // Shares are the records of a station's shares, or of all if station is empty,
-// newest first.
-func (c *Catalog) Shares(_ context.Context, station string) ([]musen.Share, error) {
-	c.shares.mu.RLock()
-	defer c.shares.mu.RUnlock()
+// newest first. How often each was used is read from the disk, for it may have
+// been through another process.
+func (c *Catalog) Shares(ctx context.Context, station string) ([]musen.Share, error) {
+	var rows []shareRow
+	if err := c.reads.NewSelect().Model(&rows).Column("id", "uses").Scan(ctx); err != nil {
+		return nil, c.failed(err, "list shares")
+	}
 	var all []musen.Share
-	for _, s := range c.shares.byID {
-		if station == "" || s.Station == station {
+	for _, r := range rows {
+		if s, ok := c.shares.get(r.ID); ok && (station == "" || s.Station == station) {
+			s.Uses = int(r.Uses)
 			all = append(all, s)
 		}
 	}

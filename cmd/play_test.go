@@ -42,11 +42,15 @@ type aired struct {
 func (a aired) seconds() float64 { return float64(a.DurationMS) / 1000 }
 
 // startRadio starts a node, which must stop with exit code 0 when the test ends.
-func startRadio(t *testing.T) *radio {
+// Its environment has env besides.
+func startRadio(t *testing.T, env ...string) *radio {
 	t.Helper()
 	r := &radio{t: t, home: filepath.Join(t.TempDir(), "home")}
 	r.musen("init")
-	p, err := serve(r.home, nil, nil)
+	if env != nil {
+		env = append(os.Environ(), env...)
+	}
+	p, err := serve(r.home, env, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

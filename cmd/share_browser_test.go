@@ -1,7 +1,9 @@
 package cmd_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -115,4 +117,103 @@ func TestBrowserOpensAShare(t *testing.T) {
 	}
 	b.goTo(fresh) // has the password of the old one
 	b.do("come in again", chromedp.SendKeys("#password", "open sesame"), chromedp.Click("button"), chromedp.WaitVisible("#segments li"))
+}
+
+// P8, P9: links end while a song plays, and it plays on, also when the browser
+// asks for more of it; what plays next has a link that was minted meanwhile.
+func TestBrowserRenewsLinks(t *testing.T) {
+	t.Parallel()
+	r, b := startRadio(t, "MUSEN_POLICY_LINK_TTL=2s"), openBrowser(t)
+	song := r.add(longSong(t))
+	after := r.add(bundled(t)[0])
+	b.goTo(r.musen("share", "create", "jazz"))
+	b.do("come in", chromedp.WaitVisible("#segments li"))
+	old := value[string](b, `fetch(document.body.dataset.segments).then((r) => r.json()).then((l) => l.segments[0].url)`)
+
+	value[bool](b, "document.getElementById('audio').muted = true")
+	b.do("play", chromedp.Click(fmt.Sprintf("[id=%q] button", song.CID)))
+	value[float64](b, "document.getElementById('audio').playbackRate = 4")
+	b.until("audio.currentTime > 14") // longer than links live
+	if got, err := http.Get(r.node.ready.Public + old); err != nil || got.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a link that was copied still opens: %+v, %v", got, err)
+	}
+	playing := value[string](b, "document.getElementById('audio').src")
+	value[float64](b, "(audio => audio.currentTime = audio.duration - 1)(document.getElementById('audio'))") // not fetched yet
+	b.until(fmt.Sprintf("audio.src.includes(%q) && audio.currentTime > 0.2", after.CID))
+	next := value[string](b, "document.getElementById('audio').src")
+	if _, token, _ := strings.Cut(next, "CAT="); token == "" || strings.Contains(playing, token) {
+		t.Errorf("played %s, then %s", playing, next)
+	}
+	if said := value[string](b, "document.getElementById('said').textContent"); said != "" {
+		t.Errorf("the page says %q", said)
+	}
+}
+
+// H13: neither the secret of a share, nor its password, nor what came of them is
+// in any file of the home, or in the log.
+func TestShareSecretsStayOut(t *testing.T) {
+	t.Parallel()
+	r := startRadio(t)
+	r.add(bundled(t)[0])
+	const word = "Xyloph0ne-quartet"
+	link := r.musen("share", "create", "jazz", "--password", writeSecret(t, word))
+	_, secret, _ := strings.Cut(link, "/s/")
+	send := func(method, url, cookie, form string) *http.Response {
+		req, err := http.NewRequest(method, url, strings.NewReader(form))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if form != "" {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		req.Header.Set("Cookie", cookie)
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	send("GET", link, "", "")
+	send("POST", link, "", "password=Wr0ng-guess-here")
+	opened := send("POST", link, "", "password="+word)
+	session, _, _ := strings.Cut(opened.Header.Get("Set-Cookie"), ";")
+	if opened.StatusCode != http.StatusSeeOther || session == "" {
+		t.Fatalf("not let in: %s", opened.Status)
+	}
+	var list struct{ Segments []struct{ URL string } }
+	answer := send("GET", r.node.ready.Public+opened.Header.Get("Location")+"/segments", session, "")
+	if err := json.NewDecoder(answer.Body).Decode(&list); err != nil || len(list.Segments) != 1 {
+		t.Fatalf("list: %v, %+v", err, list)
+	}
+	send("GET", r.node.ready.Public+list.Segments[0].URL, "", "")
+	fresh := r.musen("share", "regenerate", "jazz")
+	send("GET", r.node.ready.Public+list.Segments[0].URL, session, "")
+	send("GET", link, session, "")
+
+	_, token, _ := strings.Cut(list.Segments[0].URL, "CAT=")
+	_, freshSecret, _ := strings.Cut(fresh, "/s/")
+	secrets := []string{secret, freshSecret, word, "Wr0ng-guess-here", strings.TrimPrefix(session, "__Host-musen="), token}
+	files := map[string][]byte{"the log": []byte(r.node.log.String())}
+	err := filepath.WalkDir(r.home, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files[path], err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil || len(files) < 10 {
+		t.Fatalf("read the home: %d files, %v", len(files), err)
+	}
+	for name, b := range files {
+		for _, s := range secrets {
+			for i := 0; i+12 <= len(s); i += 4 { // the beginning of a token is the same for all
+				if i < 40 && len(s) > 100 {
+					continue
+				}
+				if bytes.Contains(b, []byte(s[i:i+12])) {
+					t.Errorf("%s holds %q of a secret", name, s[i:i+12])
+				}
+			}
+		}
+	}
 }

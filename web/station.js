@@ -52,7 +52,7 @@ async function load() {
   }
   more.hidden = next === "";
   said.textContent = segments.size ? "" : "Nothing is playing here yet.";
-  timer = setTimeout(renew, Math.max(5, validFor / 2) * 1000);
+  timer = setTimeout(renew, Math.max(1, validFor / 2) * 1000);
 }
 
 async function renew() {
