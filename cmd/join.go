@@ -100,7 +100,8 @@ func (a *app) printJoined(j joined) error {
 	return nil
 }
 
-// readInvite reads an invite, which is never shown again.
+// readInvite reads an invite, which is never shown again. A line that was
+// wrapped on its way is taken together.
 func (a *app) readInvite(arg string) (member.Invite, error) {
 	text := arg
 	if arg == "-" {
@@ -110,7 +111,7 @@ func (a *app) readInvite(arg string) (member.Invite, error) {
 		}
 		text = string(b)
 	}
-	if text = strings.TrimSpace(text); text == "" {
+	if text = strings.Join(strings.Fields(text), ""); text == "" {
 		what := "the invite is empty"
 		if arg == "-" {
 			what += ": there was nothing on standard input"
@@ -136,18 +137,25 @@ func joinHome(ctx context.Context, home string, inv member.Invite, o joinOptions
 		return made, err
 	}
 	ownerOnly()
-	parent := filepath.Dir(home)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	parents := absentParents(home)
+	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
 		return made, initFailed(home, err)
 	}
-	draft, err := openDraft(home, inv)
+	draft, fresh, err := openDraft(home, inv)
 	if err != nil {
 		return made, initFailed(home, err)
 	}
-	defer func() { err = inPlaceOf(draft, home, err) }()
+	defer func() {
+		if err = inPlaceOf(draft, home, err); err != nil {
+			removeEmpty(parents) // unless the draft is to be gone on with
+		}
+	}()
 	m, err := host.Join(ctx, draft, inv, member.Offer{Name: o.name, Site: o.site, Contract: terms, Version: version()})
 	if err != nil {
-		return made, joinFailed(draft, inv, err)
+		if fresh && errors.Is(err, member.ErrUnknown) || errors.Is(err, member.ErrExpired) || errors.Is(err, member.ErrUsed) {
+			os.RemoveAll(draft) // the invite will never be good for it
+		}
+		return made, joinFailed(inv, err)
 	}
 	cfg.Pin.Site = m.Site
 	if err := finishDraft(draft, home, cfg); err != nil {
@@ -162,6 +170,10 @@ func (o joinOptions) check(home string, inv member.Invite) (cfg config.Config, t
 	switch {
 	case err != nil:
 		return cfg, terms, err
+	case inv.Name != "" && o.name != "" && o.name != inv.Name:
+		return cfg, terms, usageError("the invite says that this host is called %q: leave out --name %q, or ask for another invite", inv.Name, o.name)
+	case inv.Site != "" && o.site != "" && o.site != inv.Site:
+		return cfg, terms, usageError("the invite says that this host is at %q: leave out --site %q, or ask for another invite", inv.Site, o.site)
 	case inv.Role == member.Replica && terms.Disk == 0:
 		return cfg, terms, usageError("say how much disk this replica may take, such as --disk 200GB")
 	case inv.Role == member.Storage && (terms.Hours != contract.Hours{} || len(terms.Label) > 0):
@@ -184,27 +196,48 @@ func (o joinOptions) check(home string, inv member.Invite) (cfg config.Config, t
 // draftPrefix begins the names of the drafts of a home.
 func draftPrefix(home string) string { return ".musen-join-" + filepath.Base(home) + "-" }
 
-// openDraft makes the draft of a home that joins by an invite, or finds it. A
-// draft for another invite is of no use any more.
-func openDraft(home string, inv member.Invite) (string, error) {
+// absentParents are the folders above a home that are not there, the nearest
+// first.
+func absentParents(home string) (dirs []string) {
+	for dir := filepath.Dir(home); ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			return dirs
+		}
+		dirs = append(dirs, dir)
+	}
+}
+
+// removeEmpty removes folders, each within the next, up to one that holds
+// anything.
+func removeEmpty(dirs []string) {
+	for _, dir := range dirs {
+		if os.Remove(dir) != nil {
+			return
+		}
+	}
+}
+
+// openDraft makes the draft of a home that joins by an invite, or finds it;
+// fresh: it made one. A draft for another invite is of no use any more.
+func openDraft(home string, inv member.Invite) (draft string, fresh bool, err error) {
 	sum := sha256.Sum256([]byte(inv.ID))
 	parent := filepath.Dir(home)
-	draft := filepath.Join(parent, draftPrefix(home)+hex.EncodeToString(sum[:8]))
+	draft = filepath.Join(parent, draftPrefix(home)+hex.EncodeToString(sum[:8]))
 	entries, err := os.ReadDir(parent)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for _, e := range entries {
 		if old := filepath.Join(parent, e.Name()); strings.HasPrefix(e.Name(), draftPrefix(home)) && old != draft {
 			if err := os.RemoveAll(old); err != nil {
-				return "", err
+				return "", false, err
 			}
 		}
 	}
-	if err := os.Mkdir(draft, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
+	if err = os.Mkdir(draft, 0o700); errors.Is(err, os.ErrExist) {
+		return draft, false, nil
 	}
-	return draft, nil
+	return draft, true, err
 }
 
 // finishDraft writes the configuration and moves the draft to its place.
@@ -225,17 +258,16 @@ func finishDraft(draft, home string, cfg config.Config) error {
 	return syncDir(filepath.Dir(home))
 }
 
-// joinFailed says what to do about it. The draft goes if the invite will never
-// be good for it.
-func joinFailed(draft string, inv member.Invite, err error) error {
+// joinFailed says what to do about it.
+func joinFailed(inv member.Invite, err error) error {
 	next := "check that the origin runs and can be reached from here, and then type the same again: the invite is still good"
 	switch {
 	case errors.Is(err, member.ErrExpired):
-		os.RemoveAll(draft)
 		return &failure{exit: exitRefused, code: "join", what: "the invite expired at " + when(inv.Expires), cause: err, next: "ask the operator for another invite"}
 	case errors.Is(err, member.ErrUsed):
 		next = "ask the operator for another invite"
-		os.RemoveAll(draft)
+	case errors.Is(err, member.ErrUnknown):
+		return &failure{exit: exitRefused, code: "join", what: "the origin does not know this invite: it was used, withdrawn or expired", cause: err, next: "ask the operator for another invite"}
 	case errors.Is(err, member.ErrTaken):
 		next = "give this host another name with --name"
 	case errors.Is(err, member.ErrInvite):

@@ -39,7 +39,8 @@ type Offer struct {
 // Enrol may be called again with the same key, also after a crash, and gets the
 // same place. It returns ErrUsed if another peer came in by the invitation,
 // ErrExpired if it came too late, and ErrInvite if the origin takes no
-// connection from its bearer any more.
+// connection from its bearer any more; that is ErrUnknown as well if nothing was
+// sent.
 func Enrol(ctx context.Context, inv Invite, own crypto.PrivKey, o Offer) (Membership, error) {
 	m, err := enrol(ctx, inv, own, o)
 	if err != nil {
@@ -111,8 +112,8 @@ func ask(ctx context.Context, h host.Host, inv Invite, request enrolRequest) (en
 		return a, fmt.Errorf("connect: %w", err)
 	}
 	stream, err := h.NewStream(network.WithNoDial(ctx, "enrol"), inv.Origin, Protocol)
-	if err != nil && ctx.Err() == nil {
-		return a, fmt.Errorf("%w: the origin does not take it (any more): %w", ErrInvite, err)
+	if err != nil && ctx.Err() == nil { // it hangs up on whom it does not await; how says nothing more
+		return a, fmt.Errorf("%w: the origin does not know it: %w", ErrInvite, ErrUnknown)
 	}
 	if err != nil {
 		return a, fmt.Errorf("open a stream: %w", err)

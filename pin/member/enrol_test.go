@@ -305,6 +305,7 @@ func TestWithdrawnInviteIsWorthless(t *testing.T) {
 	gone(t, joiner, h.ID()) // at once
 	_, _, err := join(t, i, clock, Offer{})
 	is(t, "join", err, ErrInvite)
+	is(t, "join", err, ErrUnknown)
 	_, err = l.take(t.Context(), i.ID, Peer{ID: newID(t)})
 	is(t, "over a connection that was there", err, ErrInvite)
 	is(t, "withdraw twice", l.Withdraw(t.Context(), i.ID), ErrUnknown)

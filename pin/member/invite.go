@@ -135,24 +135,29 @@ func parseInvite(s string) (Invite, error) {
 	if len(s) > maxInvite {
 		return Invite{}, fmt.Errorf("it has %d characters", len(s))
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	e, body, err := openInvite(text)
 	if err != nil {
 		return Invite{}, fmt.Errorf("it was changed on its way")
-	}
-	var e wire.Envelope
-	if err := wire.Unmarshal(b, &e); err != nil {
-		return Invite{}, err
-	}
-	var body inviteBody
-	if err := wire.Unmarshal(e.Payload, &body); err != nil {
-		return Invite{}, err
-	}
-	if err := wire.Open(body.Origin, inviteKind, e, &body); err != nil {
-		return Invite{}, err
 	}
 	i, err := body.invite()
 	i.sealed = e
 	return i, err
+}
+
+// openInvite reads what an origin signed. Whatever is not that is a copy in
+// which something was changed, wherever that shows first.
+func openInvite(text string) (e wire.Envelope, body inviteBody, err error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err == nil {
+		err = wire.Unmarshal(b, &e)
+	}
+	if err == nil {
+		err = wire.Unmarshal(e.Payload, &body)
+	}
+	if err == nil {
+		err = wire.Open(body.Origin, inviteKind, e, &body)
+	}
+	return e, body, err
 }
 
 // newSeed reads the seed of a one-time identity.
