@@ -215,9 +215,9 @@ you take it back with --withdraw.`,
 					return err
 				}
 				if withdraw {
-					return a.done("appeal", "", "the appeal is taken back%s\n")
+					return a.wished(ctx, node, "appeal", "", "the appeal is taken back%s\n")
 				}
-				return a.done("appeal", text, "the operator is told: %s\n")
+				return a.wished(ctx, node, "appeal", text, "the operator is told: %s\n")
 			})
 		},
 	}
@@ -225,14 +225,14 @@ you take it back with --withdraw.`,
 	return c
 }
 
-// stalled says why a drain may make no progress.
-func stalled(s local.Status) string {
-	for _, o := range s.Origins {
-		if !o.Up {
-			return "there is no line to the origin now; Ctrl-C ends the waiting, not the leaving"
-		}
+// wished says what the host asked of its origin, and whether that hears it now.
+func (a *app) wished(ctx context.Context, node *local.Client, did, what, words string) error {
+	s, err := node.Status(ctx)
+	if note := untold(s); err == nil && note != "" && !a.json {
+		_, err = fmt.Fprintf(a.stdout, "noted; %s: %s\n%s\n", did, printable(firstOf(what, "none")), printable(note))
+		return err
 	}
-	return "the origin cannot do without them, and nobody else holds them yet; Ctrl-C ends the waiting, not the leaving"
+	return a.done(did, what, words)
 }
 
 func (a *app) replicaLeave() *cobra.Command {
@@ -253,11 +253,11 @@ nothing when it ends with 0. --stay takes it back.`,
 				}
 				switch {
 				case stay:
-					return a.done("leaving", "no", "this host stays; leaving: %s\n")
+					return a.wished(ctx, node, "leaving", "no", "this host stays; leaving: %s\n")
 				case drain:
 					return a.drained(ctx, node)
 				}
-				return a.done("leaving", "yes", "the origin is asked to move what is held; leaving: %s\n")
+				return a.wished(ctx, node, "leaving", "yes", "the origin is asked to move what is held; leaving: %s\n")
 			})
 		},
 	}
@@ -278,8 +278,13 @@ const (
 func (a *app) drained(ctx context.Context, node *local.Client) error {
 	tick := time.NewTicker(drainLook)
 	defer tick.Stop()
+	alone := ""
 	for told, looks := int64(-1), 1; ; looks++ {
 		s, err := node.Status(ctx)
+		if note := untold(s); err == nil && !a.json && (note == "") != (alone == "") {
+			alone, looks = note, 0
+			fmt.Fprintln(a.stderr, printable(firstOf(note, "the line to the origin is up")))
+		}
 		switch {
 		case err != nil:
 			return err
@@ -293,8 +298,8 @@ func (a *app) drained(ctx context.Context, node *local.Client) error {
 		case s.Held != told:
 			looks = 0
 			fmt.Fprintf(a.stderr, "%s to go\n", several(s.Held, "segment"))
-		case looks == drainHint:
-			fmt.Fprintln(a.stderr, stalled(s))
+		case looks == drainHint && alone == "":
+			fmt.Fprintln(a.stderr, "the origin cannot do without them, and nobody else holds them yet; Ctrl-C ends the waiting, not the leaving")
 		}
 		told = s.Held
 		select {

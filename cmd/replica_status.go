@@ -16,11 +16,7 @@ func (a *app) printHost(s local.Status) {
 		{"serves", servesText(s)}, {"http", s.HTTP},
 	}
 	for _, o := range s.Origins {
-		line := "down"
-		if o.Up {
-			line = "up since " + when(o.Since)
-		}
-		fields = append(fields, [2]string{"line", line + ", to " + o.Peer})
+		fields = append(fields, [2]string{"line", lineText(o)})
 	}
 	if s.Removed != nil {
 		fields = append(fields, [2]string{"removed", when(*s.Removed) + ": the origin ended the membership of this host, and takes no other by this identity; stop the node, and delete the home or join anew with another invite"})
@@ -36,6 +32,44 @@ func (a *app) printHost(s local.Status) {
 		{"leaving", yes(s.Leaving)}, {"appeal", s.Appeal},
 	}...)
 	a.printFields(append(fields, contractFields(s.Contract)...)...)
+}
+
+// lineText says how the line to an origin is, and since when.
+func lineText(l local.Line) string {
+	switch {
+	case l.Up:
+		return "up since " + when(l.Since) + ", to " + l.Peer
+	case l.Since.IsZero():
+		return "never up since the start, to " + l.Peer + whyDown(l)
+	}
+	return "down since " + when(l.Since) + ", to " + l.Peer + whyDown(l)
+}
+
+// whyDown is the beginning of the reason that a line is down: a dial that fails
+// has one for each address.
+func whyDown(l local.Line) string {
+	const enough, dials = 160, "all dials failed"
+	why := l.Reason
+	if _, each, found := strings.Cut(why, dials); found {
+		why = dials + each
+	}
+	switch {
+	case why == "":
+		return ""
+	case len(why) > enough:
+		return ": " + strings.ToValidUTF8(why[:enough], "") + "…"
+	}
+	return ": " + why
+}
+
+// untold says that the origin does not hear now what its host says; "": it does.
+func untold(s local.Status) string {
+	for _, o := range s.Origins {
+		if !o.Up {
+			return "the origin is told when the line is up again; it is " + lineText(o)
+		}
+	}
+	return ""
 }
 
 // servesText says whether a host serves, and if not, why.

@@ -125,8 +125,11 @@ hours, minutes and seconds: 3d, 8h, 90m, 1d12h.`,
 				if a.json {
 					return a.printJSON(map[string]string{"paused_until": until.Format(time.RFC3339)})
 				}
-				_, err := fmt.Fprintln(a.stdout, "paused until", when(until))
-				return err
+				fmt.Fprintln(a.stdout, "paused until", when(until))
+				if s, err := node.Status(ctx); err == nil && untold(s) != "" {
+					fmt.Fprintln(a.stdout, printable(untold(s)))
+				}
+				return nil
 			})
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -136,6 +137,7 @@ type Status struct {
 	Origin   peer.ID
 	Up       bool
 	Since    time.Time // when the line went up or down; zero: it was never up
+	Fault    string    // why it is down, in words on one line; "": it is not, or was not tried yet
 	Heard    time.Time // when the origin was last heard; zero: never
 	Waiting  int       // orders that are not carried out
 	Unsent   int       // receipts that the origin has not recorded
@@ -219,6 +221,7 @@ func (c *Client) keepLine(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		c.fault(err)
 		if up {
 			attempt = 1
 		}
@@ -232,6 +235,15 @@ func (c *Client) keepLine(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(wait):
 		}
+	}
+}
+
+// fault takes note why there is no line.
+func (c *Client) fault(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.line.fault = "the origin ended it"; err != nil {
+		c.line.fault = strings.ToValidUTF8(strings.Join(strings.Fields(err.Error()), " "), "")
 	}
 }
 
@@ -274,7 +286,7 @@ func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Status{
-		Origin: c.o.Origin.ID, Up: c.line.up, Since: c.line.since, Heard: c.line.heard,
+		Origin: c.o.Origin.ID, Up: c.line.up, Since: c.line.since, Fault: c.line.fault, Heard: c.line.heard,
 		Waiting: len(c.work.tasks), Unsent: len(c.outbox.keys), CaughtUp: !c.behind,
 		Removed: c.line.removed, Regard: c.line.regard,
 	}

@@ -19,6 +19,7 @@ const dialing = 30 * time.Second
 type uplink struct {
 	up     bool
 	since  time.Time
+	fault  string // why it is down; "": it is not
 	heard  time.Time
 	wake   chan struct{} // something is to be sent
 	nudged bool          // a report is wanted
@@ -95,7 +96,7 @@ func (c *Client) begun(ctx context.Context, st network.Stream, from *bufio.Reade
 	now := c.o.Now()
 	c.mu.Lock()
 	l := &c.line
-	l.up, l.since, l.heard = true, now, now
+	l.up, l.since, l.heard, l.fault = true, now, now, ""
 	l.nudged, l.got, l.said, l.latest, l.caught = true, m.Last, m.Last, f.Welcome.Latest, false
 	l.removed, l.show = time.Time{}, false
 	c.outbox.restart()

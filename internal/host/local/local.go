@@ -82,6 +82,8 @@ type Line struct {
 	Peer  string    `json:"peer"`
 	Up    bool      `json:"up"`
 	Since time.Time `json:"since,omitzero"`
+	// Reason is why it is down, in words; empty: it is up, or was not tried yet.
+	Reason string `json:"reason,omitempty"`
 }
 
 // A Why says why the host has a segment, or has not.
