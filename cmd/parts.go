@@ -200,10 +200,10 @@ func (b blocks) Add(ctx context.Context, sealed io.Reader) (root cid.Cid, leaves
 // Pins implements musen.Blocks.
 func (b blocks) Pins(ctx context.Context) iter.Seq2[cid.Cid, error] { return b.Node.Pins(ctx) }
 
-// RepoSize is how many bytes the blocks take on disk.
-func (b blocks) RepoSize(context.Context) (int64, error) {
+// Space is how many bytes the node takes on the disk, and how many more it may.
+func (b blocks) Space(context.Context) (taken, free, limit int64, err error) {
 	st, err := b.Stat()
-	return st.Used, err
+	return st.Used, st.Room(), st.Max, err
 }
 
 // mender is a node and its catalogue as what can be mended.

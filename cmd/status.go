@@ -68,7 +68,7 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	}
 	fields := [][2]string{
 		{"version", s.Version}, {"realm", s.Realm}, {"peer", s.PeerID}, {"up", (time.Duration(s.Uptime) * time.Second).String()},
-		{"stations", strconv.Itoa(s.Stations)}, {"segments", strconv.Itoa(s.Segments)}, {"blocks", size(s.RepoSize)},
+		{"stations", strconv.Itoa(s.Stations)}, {"segments", strconv.Itoa(s.Segments)}, {"disk", diskText(s)},
 	}
 	for _, addr := range s.Addresses {
 		fields = append(fields, [2]string{"address", addr})
@@ -80,6 +80,15 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 	a.printFields(append(fields, w.fields(time.Now())...)...)
 	a.printUnhealthy(copies)
 	return nil
+}
+
+// diskText says how much a node takes on the disk, and how much more it may.
+func diskText(s wire.Status) string {
+	text := size(s.RepoSize) + " taken, " + size(s.StorageFree) + " free"
+	if s.StorageMax > 0 {
+		text += ", node.storage_max " + size(s.StorageMax)
+	}
+	return text
 }
 
 // worries are the peers and pinning services that are not as they should be.

@@ -98,8 +98,9 @@ type Node interface {
 	musen.BlockChecker
 	PeerID() string
 	Addrs() []string // multiaddrs that peers can dial
-	// RepoSize is how many bytes the blocks take on disk.
-	RepoSize(ctx context.Context) (int64, error)
+	// Space is how many bytes the node takes on the disk, and how many more it
+	// may, under a limit of its own (0: it has none) and for what the disk has.
+	Space(ctx context.Context) (taken, free, limit int64, err error)
 	GC(ctx context.Context) (blocks int, freed int64, err error)
 }
 

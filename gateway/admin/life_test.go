@@ -393,7 +393,7 @@ func TestNodeRoutes(t *testing.T) {
 	s, err := w.local.Status(ctx)
 	must(t, err)
 	if s.Version != "v1" || s.Realm != "test" || s.PeerID != w.PeerID() || !slices.Equal(s.Addresses, w.Addrs()) ||
-		s.Stations != 1 || s.Segments != 1 || s.RepoSize < 3000 || s.Uptime != 90 || s.PublicURL != "https://radio.example" {
+		s.Stations != 1 || s.Segments != 1 || s.RepoSize < 3000 || s.StorageFree != 1<<30-s.RepoSize || s.StorageMax != 1<<30 || s.Uptime != 90 || s.PublicURL != "https://radio.example" {
 		t.Errorf("status %+v", s)
 	}
 	if text, err := w.local.OpenAPI(ctx); err != nil || text != string(openAPI) {

@@ -462,12 +462,12 @@ func (m *memory) isFull() bool {
 
 func (m *memory) Addrs() []string { return []string{"/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWtest"} }
 
-func (m *memory) RepoSize(context.Context) (n int64, err error) {
+func (m *memory) Space(context.Context) (taken, free, limit int64, err error) {
 	defer m.lock()()
 	for _, b := range m.blocks {
-		n += int64(len(b))
+		taken += int64(len(b))
 	}
-	return n, nil
+	return taken, 1<<30 - taken, 1 << 30, nil
 }
 
 // checker is the Checker of a node: its Edge reads, its block store checks.

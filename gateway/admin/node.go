@@ -20,7 +20,7 @@ func (s *Server) getOpenAPI(c *gin.Context, _ call) error {
 
 func (s *Server) getStatus(c *gin.Context, _ call) error {
 	ctx := c.Request.Context()
-	size, err := s.Node.RepoSize(ctx)
+	taken, free, limit, err := s.Node.Space(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,9 +34,9 @@ func (s *Server) getStatus(c *gin.Context, _ call) error {
 	}
 	return s.answer(c, http.StatusOK, wire.Status{
 		Version: s.Version, Realm: s.Realm, PeerID: s.Node.PeerID(),
-		Addresses: append([]string{}, s.Node.Addrs()...), RepoSize: size,
+		Addresses: append([]string{}, s.Node.Addrs()...), RepoSize: taken,
 		Stations: len(stations), Segments: segments, Uptime: int64(s.Now().Sub(s.started) / time.Second), Warnings: s.warnings(),
-		PublicURL: s.PublicURL,
+		PublicURL: s.PublicURL, StorageMax: limit, StorageFree: free,
 	})
 }
 

@@ -66,7 +66,8 @@ func lookUp(c Code) answer {
 	case Busy:
 		return answer{503, 5, "The node is serving as many as it can.", wait}
 	case noSpace:
-		return answer{507, 0, "The disk of the node is full; nothing was kept.", "Remove segments or add space, then send it again."}
+		return answer{507, 0, "The node has no room left, on its disk or under node.storage_max; nothing was kept.",
+			"Remove segments and run `musen gc`, raise node.storage_max if there is one, or add space; then send it again."}
 	}
 	return credentialAnswer(c)
 }

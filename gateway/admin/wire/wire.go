@@ -15,16 +15,18 @@ import (
 
 // Status tells what node answers, and how much it holds.
 type Status struct {
-	Version   string   `json:"version"`
-	Realm     string   `json:"realm"`
-	PeerID    string   `json:"peer_id"`
-	Addresses []string `json:"addresses"` // multiaddrs that peers can dial
-	RepoSize  int64    `json:"repo_size"` // bytes of blocks on disk
-	Stations  int      `json:"stations"`
-	Segments  int      `json:"segments"`
-	Uptime    int64    `json:"uptime_seconds"`
-	Warnings  []string `json:"warnings"`   // what an operator should look at
-	PublicURL string   `json:"public_url"` // where listeners reach it
+	Version     string   `json:"version"`
+	Realm       string   `json:"realm"`
+	PeerID      string   `json:"peer_id"`
+	Addresses   []string `json:"addresses"` // multiaddrs that peers can dial
+	RepoSize    int64    `json:"repo_size"` // bytes that blocks and their records take on the disk
+	Stations    int      `json:"stations"`
+	Segments    int      `json:"segments"`
+	Uptime      int64    `json:"uptime_seconds"`
+	Warnings    []string `json:"warnings"`     // what an operator should look at
+	PublicURL   string   `json:"public_url"`   // where listeners reach it
+	StorageMax  int64    `json:"storage_max"`  // bytes that it may take; 0: no limit but the disk's
+	StorageFree int64    `json:"storage_free"` // bytes that it may take now, under both
 }
 
 // Station is a station.
