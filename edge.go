@@ -51,7 +51,8 @@ type EdgeOptions struct {
 	Blocks      BlockReader
 	Keys        KeyReleaser
 	Policy      Decider
-	MaxSegments int // segments kept open in memory, about 1 KiB each; 0: 4096
+	Consent     Consent // asked once Policy allows, before a key is released; nil: nobody
+	MaxSegments int     // segments kept open in memory, about 1 KiB each; 0: 4096
 	Log         *slog.Logger
 	// Damaged is told what is wrong with the copy that this node has of a
 	// segment, by whoever reads it: a block is gone, rotten or does not open. It
@@ -143,6 +144,9 @@ func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.
 		if errors.Is(err, ErrNotFound) && !asked {
 			e.missNeighbour(ctx, c.Hash())
 		}
+		return nil, err
+	}
+	if err := e.consent(ctx, g, a, station, held.segment); err != nil {
 		return nil, err
 	}
 	opener, err := e.opener(ctx, held, d)
@@ -295,7 +299,10 @@ func (s *Stream) Recheck(ctx context.Context) error {
 	}
 	r := resource(station, s.held.segment)
 	r.At = s.decision.At()
-	return refusal(s.edge.Policy.Decide(s.grant, s.decision.Action(), r), s.held.segment)
+	if err := refusal(s.edge.Policy.Decide(s.grant, s.decision.Action(), r), s.held.segment); err != nil {
+		return err
+	}
+	return s.edge.consent(ctx, s.grant, s.decision.Action(), s.station, s.held.segment)
 }
 
 // MaxStreams is how many streams at a time the policies let the subject of the

@@ -182,8 +182,12 @@ func (n *runningNode) makeFlows() (err error) {
 		Records: n.rows, Blocks: blocks{n.node}, Keys: n.keys, MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Rand: rand.Reader, Now: time.Now, Log: n.log,
 	}
+	asked, err := n.consent()
+	if err != nil {
+		return err
+	}
 	n.edge, err = musen.NewEdge(musen.EdgeOptions{
-		Directory: n.rows, Blocks: blocks{n.node}, Keys: n.keys, Policy: n.gate.engine, Log: n.log,
+		Directory: n.rows, Blocks: blocks{n.node}, Keys: n.keys, Policy: n.gate.engine, Consent: asked, Log: n.log,
 	})
 	return err
 }

@@ -63,6 +63,8 @@ func lookUp(c Code) answer {
 		return answer{503, 5, "This cannot be had now.", wait}
 	case stale:
 		return answer{503, 1, "This gateway cannot ask now what was revoked, so it lets nobody in.", wait}
+	case noConsent:
+		return answer{503, 5, "The platform that decides about this gives no answer now.", wait}
 	case Busy:
 		return answer{503, 5, "The node is serving as many as it can.", wait}
 	case noSpace:

@@ -44,6 +44,7 @@ const (
 	invalid     Code = "invalid"
 	noSpace     Code = "no_space"
 	unavailable Code = "unavailable"
+	noConsent   Code = "consent_unavailable"
 	timeout     Code = "request_timeout"
 	internal    Code = "internal"
 	stale       Code = "revocations_unknown"
@@ -74,6 +75,7 @@ func codeOf(err error) Code {
 		{musen.ErrTakenDown, takenDown},
 		{musen.ErrGone, gone},
 		{musen.ErrNoSpace, noSpace},
+		{musen.ErrConsent, noConsent},
 		{musen.ErrUnavailable, unavailable},
 		{musen.ErrNotFound, notFound},
 		{musen.ErrExists, exists},

@@ -26,6 +26,7 @@ func roofs() map[string][]string {
 		"internal/limit":    {},
 		"internal/outbound": {},
 		"internal/jwks":     {"policy", "internal/outbound"},
+		"internal/consent":  {".", "policy"},
 		"internal/mutant":   {},
 		"web":               {},
 		"node":              {"config"},
@@ -55,7 +56,7 @@ type technology struct {
 // outside is which of our packages may import which technology. What is not
 // named may be imported everywhere.
 func outside() []technology {
-	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "internal/jwks", "cmd", "internal/testnet", "bench"}
+	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "internal/jwks", "internal/consent", "cmd", "internal/testnet", "bench"}
 	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/fleet", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{
