@@ -40,11 +40,10 @@ type route struct {
 func routes() []route {
 	need := func(a policy.Action) []policy.Action { return []policy.Action{a} }
 	add, audit := need(policy.Add), need(policy.Audit)
-	readStations, readStatus, readAccess := need(policy.ReadStations), need(policy.ReadStatus), need(policy.ReadAccess)
+	readStations, readStatus := need(policy.ReadStations), need(policy.ReadStatus)
 	manageStations, manageSegments, manageShares := need(policy.ManageStations), need(policy.ManageSegments), need(policy.ManageShares)
 	seeShares, endShares := []policy.Action{policy.ReadAccess, policy.ManageShares}, []policy.Action{policy.ManageShares, policy.Revoke}
-	managePeers, manageNode, managePolicy := need(policy.ManagePeers), need(policy.ManageNode), need(policy.ManagePolicy)
-	manageRoles, issueTokens, revoke := need(policy.ManageRoles), need(policy.IssueTokens), need(policy.Revoke)
+	managePeers, manageNode := need(policy.ManagePeers), need(policy.ManageNode)
 	const (
 		station  = "/stations/:station"
 		segments = station + "/segments"
@@ -59,7 +58,7 @@ func routes() []route {
 	)
 	wait := []string{"wait", "wait_timeout"}
 	limit := []string{"limit"}
-	return []route{
+	table := []route{
 		{get, "/openapi.yaml", onNothing, nil, nil, (*Server).getOpenAPI},
 		{get, "/status", onNode, readStatus, nil, (*Server).getStatus},
 		{post, "/gc", onNode, manageNode, nil, (*Server).collect},
@@ -102,7 +101,17 @@ func routes() []route {
 		{get, services, onNode, readStatus, nil, (*Server).listServices},
 		{post, services, onNode, managePeers, nil, (*Server).addService},
 		{http.MethodDelete, services + "/:service", onNode, managePeers, nil, (*Server).removeService},
+	}
+	return append(table, accessRoutes()...)
+}
 
+// accessRoutes are about who may do what.
+func accessRoutes() []route {
+	need := func(a policy.Action) []policy.Action { return []policy.Action{a} }
+	readAccess, manageRoles, managePolicy := need(policy.ReadAccess), need(policy.ManageRoles), need(policy.ManagePolicy)
+	issueTokens, revoke, manageNode := need(policy.IssueTokens), need(policy.Revoke), need(policy.ManageNode)
+	const get, post = http.MethodGet, http.MethodPost
+	return []route{
 		{get, "/tokens", onNode, readAccess, nil, (*Server).listTokens},
 		{post, "/tokens", onEach, issueTokens, nil, (*Server).issueToken},
 		{post, "/tokens/revoke", onNode, revoke, nil, (*Server).revoke},
