@@ -45,7 +45,9 @@ type Options struct {
 
 // A Catalog is safe for concurrent use. A write is durable when its call
 // returns without an error; one that returns an error left nothing, unless the
-// method says otherwise. Errors wrap those of package musen.
+// method says otherwise, or the error wraps musen.ErrUnavailable: then the
+// connection to PostgreSQL may have been lost after it was done. Errors wrap
+// those of package musen.
 type Catalog struct {
 	store    store
 	reads    *bun.DB

@@ -80,6 +80,9 @@ const keepGateways = 7 * 24 * time.Hour
 func (c *Catalog) join(ctx context.Context, h herald, m Member) error {
 	f := &fleet{Member: m, started: c.now(), now: c.now, nudge: make(chan struct{}, 1)}
 	c.fleet = f
+	if err := c.forgetGateways(ctx, h); err != nil {
+		return fmt.Errorf("join the fleet: %w", c.store.explain(err))
+	}
 	if err := c.beat(ctx, h); err != nil {
 		return fmt.Errorf("join the fleet: %w", err)
 	}
@@ -88,6 +91,15 @@ func (c *Catalog) join(ctx context.Context, h herald, m Member) error {
 	f.running.Go(func() { h.listen(run, f.look, m.Log) })
 	f.running.Go(func() { c.follow(run, h) })
 	return nil
+}
+
+// forgetGateways deletes the rows of those that were not heard of for long.
+func (c *Catalog) forgetGateways(ctx context.Context, h herald) error {
+	now, err := h.clock(ctx)
+	if err == nil {
+		_, err = c.writer.db.NewDelete().Model((*gatewayRow)(nil)).Where("seen < ?", micros(now.Add(-keepGateways))).Exec(ctx)
+	}
+	return err
 }
 
 // leave ends the membership, so that nobody waits for this process.

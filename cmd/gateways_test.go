@@ -174,6 +174,20 @@ func TestEdgeBesideOrigin(t *testing.T) {
 		status, audio := hears(t, http.DefaultClient, edge.url(late), token)
 		return status == http.StatusOK && bytes.Equal(audio, source)
 	})
+	link := edge.musen("link", late.CID)
+	if resp := tuneIn(t, link, ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("a link of an edge: %s", resp.Status)
+	}
+	_, told, err := try("", "musen", "--home", edge.home, "share", "regenerate", "later")
+	if err != nil || !strings.Contains(told, "in force on 2 of 2 gateways after ") {
+		t.Errorf("regenerate says %q, %v", told, err)
+	}
+	for _, r := range g.all() {
+		at := strings.Replace(link, edge.node.ready.Public, r.node.ready.Public, 1)
+		if resp := tuneIn(t, at, ""); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("a link of the epoch before, at %s: %s", r.home, resp.Status)
+		}
+	}
 	g.musen("remove", late.CID)
 	await(t, "the edge knows that it was removed", func() bool {
 		status, _ := hears(t, http.DefaultClient, edge.url(late), token)
@@ -216,6 +230,9 @@ func TestGatewayWithoutCatalogue(t *testing.T) {
 			status, code := hears(t, http.DefaultClient, r.url(song), token)
 			return status == http.StatusServiceUnavailable && string(code) == "revocations_unknown"
 		})
+	}
+	if resp := tuneIn(t, edge.node.ready.Public+"/readyz", ""); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("readyz says %s", resp.Status)
 	}
 	g.database.Restart()
 	for _, r := range g.all() {

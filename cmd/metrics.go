@@ -71,6 +71,12 @@ func (n *runningNode) registry() *prometheus.Registry {
 			}
 			return float64(st.Used)
 		}),
+		gauge("revocations_known", "1 while it is known what was revoked of late; 0: nobody is let in.", func() float64 {
+			if n.rows.Current() != nil {
+				return 0
+			}
+			return 1
+		}),
 		gauge("disk_free_bytes", "Bytes free on the disk of the blocks.", func() float64 {
 			st, err := n.node.Stat()
 			if err != nil {

@@ -209,6 +209,7 @@ func (n *runningNode) servePublic() (err error) {
 	n.public, err = gateway.New(gateway.Options{
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
 		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(), KeySet: n.credentials.keySet,
+		Ready:    func(context.Context) error { return n.rows.Current() },
 		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader,
 		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows,
 		Limits: gateway.Limits{

@@ -142,7 +142,7 @@ func (s *Server) note(c *gin.Context, err error, p problem.Problem) {
 	c.Set(codeKey, string(p.Code))
 	s.countRefusal(clientOf(c.Request.Context()), p.Status)
 	gone := c.Request.Context().Err() != nil
-	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && !gone {
+	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && p.Code != problem.Stale && !gone { // whoever cannot ask says so once
 		s.o.Log.Error("request failed", "request", p.RequestID, "error", withoutAddresses(err))
 	}
 }

@@ -61,7 +61,7 @@ func lookUp(c Code) answer {
 		return answer{500, 0, "Something went wrong inside the node.", "Tell the operator the request id."}
 	case unavailable:
 		return answer{503, 5, "This cannot be had now.", wait}
-	case stale:
+	case Stale:
 		return answer{503, 1, "This gateway cannot ask now what was revoked, so it lets nobody in.", wait}
 	case noConsent:
 		return answer{503, 5, "The platform that decides about this gives no answer now.", wait}

@@ -30,6 +30,7 @@ const (
 	HeaderTooLarge     Code = "header_too_large"
 	Busy               Code = "busy"
 	NotOrigin          Code = "not_origin"
+	Stale              Code = "revocations_unknown" // also what policy.ErrStale becomes
 	ShareEnded         Code = "share_ended"
 	WrongPassword      Code = "wrong_password"
 )
@@ -47,7 +48,6 @@ const (
 	noConsent   Code = "consent_unavailable"
 	timeout     Code = "request_timeout"
 	internal    Code = "internal"
-	stale       Code = "revocations_unknown"
 	suspended   Code = "subject_suspended"
 )
 
@@ -71,7 +71,7 @@ func codeOf(err error) Code {
 		cause error
 		code  Code
 	}{
-		{policy.ErrStale, stale},
+		{policy.ErrStale, Stale},
 		{musen.ErrTakenDown, takenDown},
 		{musen.ErrGone, gone},
 		{musen.ErrNoSpace, noSpace},
