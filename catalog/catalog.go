@@ -79,6 +79,8 @@ type store interface {
 	// announce has other processes told, if tx commits, that rows of these kinds
 	// changed. The zero step is returned where there are no others.
 	announce(ctx context.Context, tx bun.Tx, kinds []kind) (step, error)
+	// shared reports whether other processes may write.
+	shared() bool
 	// snapshot has f read one state of the database.
 	snapshot(ctx context.Context, f func(db bun.IDB) error) error
 	// wipe makes what committed writes overwrote vanish from every file.

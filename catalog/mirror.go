@@ -160,9 +160,13 @@ func nextChange(ctx context.Context, tx bun.Tx) (n int64, err error) {
 	return n, err
 }
 
-// hasStation reads, in the transaction that depends on it, whether a station is
-// there: memory may not know yet that another process removed it.
-func hasStation(ctx context.Context, tx bun.Tx, id string) error {
+// hasStation says, in the transaction that depends on it, whether a station is
+// there. Memory may not know yet that another process removed it.
+func (c *Catalog) hasStation(ctx context.Context, tx bun.Tx, id string) error {
+	if !c.store.shared() {
+		_, err := c.Station(ctx, id)
+		return err
+	}
 	there, err := tx.NewSelect().Model((*stationRow)(nil)).Where("id = ? AND name_mac IS NOT NULL", id).Exists(ctx)
 	if err == nil && !there {
 		err = musen.ErrNotFound

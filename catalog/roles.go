@@ -92,7 +92,7 @@ func (c *Catalog) GrantRole(ctx context.Context, a musen.Assignment) error {
 		err = c.writer.write(ctx, change{
 			apply: func(ctx context.Context, tx bun.Tx) error {
 				if a.Station != "" {
-					if err := hasStation(ctx, tx, a.Station); err != nil {
+					if err := c.hasStation(ctx, tx, a.Station); err != nil {
 						return err
 					}
 				}

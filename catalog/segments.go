@@ -42,7 +42,7 @@ func (c *Catalog) Begin(ctx context.Context, s musen.Segment) error {
 		err = fmt.Errorf("a segment needs an id and a wrapped key: %w", musen.ErrInvalid)
 	} else {
 		err = c.writer.write(ctx, change{apply: func(ctx context.Context, tx bun.Tx) error {
-			err := hasStation(ctx, tx, s.Station)
+			err := c.hasStation(ctx, tx, s.Station)
 			if err == nil {
 				_, err = tx.NewInsert().Model(r).Exec(ctx)
 			}
@@ -92,7 +92,7 @@ func (c *Catalog) Replace(ctx context.Context, old string, s musen.Segment, fing
 // commit makes an intent the segment that r and blocks are the rows of.
 func (c *Catalog) commit(r *segmentRow, blocks []blockRow) func(context.Context, bun.Tx) error {
 	return func(ctx context.Context, tx bun.Tx) error {
-		if err := hasStation(ctx, tx, r.Station); err != nil {
+		if err := c.hasStation(ctx, tx, r.Station); err != nil {
 			return err
 		}
 		res, err := tx.NewUpdate().Model(r).WherePK().

@@ -251,6 +251,8 @@ func (s *sqliteStore) begin(context.Context, bun.Tx) error { return nil }
 // announce does nothing: no other process hears.
 func (s *sqliteStore) announce(context.Context, bun.Tx, []kind) (step, error) { return step{}, nil }
 
+func (s *sqliteStore) shared() bool { return false }
+
 func (s *sqliteStore) snapshot(_ context.Context, f func(bun.IDB) error) error { return f(s.reads) }
 
 func (s *sqliteStore) explain(err error) error { return explainSQLite(err) }
