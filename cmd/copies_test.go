@@ -155,7 +155,7 @@ func TestStatusOfCopies(t *testing.T) {
 	}
 	station := wire.Station{ID: "aaaaaaaaaaaaaaaaaaaaaaaaaa", Name: "jazz", Label: "bbbbbbbbbbbbbbbb", Replication: swarm.Want{Min: 1, Max: 1, Spread: "none"}}
 	n := startTold(t, map[string]any{
-		"GET /status": wire.Status{Version: "v1", Segments: 12}, "GET /replication": r,
+		"GET /status": wire.Status{Version: "v1", Segments: 12}, "GET /replication": r, "GET /fleet": wire.Fleet{},
 		"GET /peers": swarm.Peers{Peers: []swarm.Peer{
 			{ID: "12D3KooWself", Role: "origin", Name: "origin"},
 			{ID: "12D3KooWone", Role: "storage", Name: "one", Up: true},
@@ -192,7 +192,7 @@ func TestStatusOfCopies(t *testing.T) {
 	wantLine(t, out, "wanted", "1 copy")
 	wantLine(t, out, "label", "bbbbbbbbbbbbbbbb")
 	out, _ = n.musen(0, "--json", "status")
-	if !strings.Contains(out, `"version":"v1"`) || !strings.Contains(out, `"copies":{"segments":12,`) {
+	if !strings.Contains(out, `"version":"v1"`) || !strings.Contains(out, `"copies":{"segments":14,`) {
 		t.Errorf("JSON %s", out)
 	}
 	n.answers["GET /replication"] = refusal{Status: 404, Code: "no_swarm", Detail: "This node keeps no copies on other peers."}

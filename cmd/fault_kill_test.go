@@ -98,7 +98,7 @@ type kills struct {
 // and nothing half-done, and never wrote plaintext (P5).
 func TestFaultKills(t *testing.T) {
 	t.Parallel()
-	h := newFaultHome(t, "MUSEN_LOG_LEVEL=info")
+	h := newFaultHome(t, "MUSEN_LOG_LEVEL=info", "MUSEN_LIMITS_CREDENTIAL=100000", "MUSEN_LIMITS_SUBJECT=100000", "MUSEN_LIMITS_CLIENT=100000")
 	t.Logf("seed %d", killSeed)
 	k := &kills{faultHome: h, rand: rand.New(rand.NewPCG(killSeed, 0)), seen: map[string]int{}, sent: map[string]int{}, acked: map[string]string{}}
 	for k.n < killCount && !t.Failed() {
