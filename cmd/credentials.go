@@ -94,10 +94,50 @@ func (n *runningNode) openGate() error {
 		keyring: n.keys, rows: n.rows, issuers: issuers, verifier: n.gate.verifier, issuer: n.gate.issuer,
 		overlap: n.cfg.Policy.MaxTokenTTL, now: time.Now,
 	}
+	n.credentials.old = n.credentials.countOld()
+	if n.isEdge() {
+		n.credentials.elsewhere = elsewhere{n.rows}.refuse
+	}
 	for _, i := range issuers {
 		i.keys.Warm()
 	}
+	n.followKeys()
 	return nil
+}
+
+// keysPoll is how often a node looks whether its keys of credentials are others.
+const keysPoll = 2 * time.Second
+
+// followKeys keeps the keys of credentials up to date until the node stops.
+func (n *runningNode) followKeys() {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	n.closers = append(n.closers, func() error {
+		stop()
+		<-done
+		return nil
+	})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(keysPoll)
+		defer tick.Stop()
+		var said string
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			err := n.credentials.refresh()
+			if err != nil && err.Error() != said { // told once, not every time
+				n.log.Error("keys that were rotated at the origin are not known here", "err", err)
+			}
+			said = ""
+			if err != nil {
+				said = err.Error()
+			}
+		}
+	}()
 }
 
 // credentials are the keys of everything that the node signs or accepts.
@@ -110,7 +150,10 @@ type credentials struct {
 	overlap  time.Duration // of tokens
 	now      func() time.Time
 
-	mu sync.Mutex // held to rotate
+	elsewhere func(context.Context) error // says where keys are rotated; nil: here
+
+	mu  sync.Mutex // held to rotate
+	old int        // keys that only verify, as the verifier has them
 }
 
 var _ admin.Keys = (*credentials)(nil)
@@ -137,7 +180,10 @@ func verifying(k *keyring.Keyring, now time.Time) (tokens []policy.PublicKey, li
 
 // Rotate implements admin.Keys. What is new is known to the verifier before
 // anything is signed with it.
-func (c *credentials) Rotate(_ context.Context, kind string) (kid string, err error) {
+func (c *credentials) Rotate(ctx context.Context, kind string) (kid string, err error) {
+	if c.elsewhere != nil {
+		return "", c.elsewhere(ctx)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if kind == wire.KeyOfLinks {
@@ -148,12 +194,36 @@ func (c *credentials) Rotate(_ context.Context, kind string) (kid string, err er
 	if err != nil {
 		return "", err
 	}
+	return kid, c.use()
+}
+
+// refresh takes into use what the origin has rotated, and forgets old keys whose
+// time is over.
+func (c *credentials) refresh() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed, err := c.keyring.ReloadCredentials()
+	if err != nil || !changed && c.countOld() == c.old {
+		return err
+	}
+	return c.use()
+}
+
+// countOld is how many old keys still verify.
+func (c *credentials) countOld() int {
+	return len(c.keyring.OldIssuerKeys(c.now())) + len(c.keyring.OldLinkKeys(c.now()))
+}
+
+// use has everything be verified and signed with the keys of the keyring. The
+// caller holds the lock.
+func (c *credentials) use() error {
 	tokens, links, sessions := verifying(c.keyring, c.now())
 	if err := c.verifier.SetKeys(tokens, links, sessions); err != nil {
-		return "", err
+		return err
 	}
+	c.old = len(tokens) - 1 + len(links) - 1
 	signs, key := c.keyring.IssuerKey()
-	return kid, c.issuer.SignWith(signs, key, links[0], sessions[0])
+	return c.issuer.SignWith(signs, key, links[0], sessions[0])
 }
 
 // Keys implements admin.Keys.

@@ -207,6 +207,36 @@ func TestEdgeBesideOrigin(t *testing.T) {
 	}
 }
 
+// P75: keys that are rotated at the origin are those of every gateway, within
+// seconds and without a restart; what was signed before stays good.
+func TestKeysRotateAtAllGateways(t *testing.T) {
+	t.Parallel()
+	g := startGateways(t, 1)
+	edge := g.edges[0]
+	song := g.add(bundled(t)[0])
+	plays := func(token string) func() bool {
+		return func() bool {
+			status, _ := hears(t, http.DefaultClient, edge.url(song), token)
+			return status == http.StatusOK
+		}
+	}
+	before := g.token("ann")
+	await(t, "the edge plays the song", plays(before))
+	g.musen("token", "rotate-key")
+	await(t, "the edge knows the new key", plays(g.token("bob")))
+	if !plays(before)() {
+		t.Error("a token of the old key is refused")
+	}
+	after := edge.token("eve") // which the edge signs with the new key as well
+	if status, code := hears(t, http.DefaultClient, g.radio.url(song), after); status != http.StatusOK {
+		t.Errorf("the origin answers %d, %.80s to a token of the edge", status, code)
+	}
+	_, stderr, err := try("", "musen", "--home", edge.home, "token", "rotate-key", "--links")
+	if err == nil || !strings.Contains(stderr, "[not_origin]") {
+		t.Errorf("an edge rotates: %v, %s", err, stderr)
+	}
+}
+
 // P17, P84: without its catalogue a gateway lets nobody in when its lease is
 // over, also in the middle of a song, and goes on by itself when it is back.
 func TestGatewayWithoutCatalogue(t *testing.T) {

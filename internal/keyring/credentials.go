@@ -157,6 +157,9 @@ func retire(old []oldKey, one oldKey) ([]oldKey, error) {
 // not of the keys that this keyring knows: another process, or a write of this
 // one that failed half-way, changed it.
 func (k *Keyring) rotate(now time.Time, f func(*secrets) error) error {
+	if k.reader {
+		return errReader
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s, err := k.readSecrets()
@@ -189,7 +192,39 @@ func (k *Keyring) rotate(now time.Time, f func(*secrets) error) error {
 	return nil
 }
 
-// readSecrets reads keyring.age. The caller wipes what it returns.
+// ReloadCredentials takes into use the keys of credentials that another process
+// has rotated since they were read last, and reports whether there were any. It
+// is for a reader, and does nothing in any other keyring. If the file is not
+// sound, or of another keyring, the keys that were read last stay in use.
+func (k *Keyring) ReloadCredentials() (changed bool, err error) {
+	if !k.reader {
+		return false, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sealed, err := k.read(secretsFile, maxSecretsSize)
+	if err == nil && sha256.Sum256(sealed) == k.sealed {
+		return false, nil
+	}
+	var s *secrets
+	for range 3 { // a file that is replaced while it is read has its old bytes blanked
+		if s, err = k.readSecrets(); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the keys of credentials again: %w", err)
+	}
+	defer s.wipe()
+	if s.Realm != k.realm {
+		return false, fmt.Errorf("read the keys of credentials again: %s: %w: it is of another keyring", filepath.Join(k.dir, secretsFile), ErrDamaged)
+	}
+	k.useCredentials(s)
+	return true, nil
+}
+
+// readSecrets reads keyring.age, and notes which one it was. The caller wipes
+// what it returns.
 func (k *Keyring) readSecrets() (*secrets, error) {
 	sealed, err := k.read(secretsFile, maxSecretsSize)
 	if err != nil {
@@ -204,5 +239,6 @@ func (k *Keyring) readSecrets() (*secrets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(k.dir, secretsFile), err)
 	}
+	k.sealed = sha256.Sum256(sealed)
 	return s, nil
 }

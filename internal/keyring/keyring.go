@@ -85,6 +85,7 @@ type Keyring struct {
 	issuer   ed25519.PrivateKey
 	link     []byte
 	old      oldKeys
+	sealed   [sha256.Size]byte       // of keyring.age as last read
 	stations map[string][]generation // ascending
 	written  [sha256.Size]byte       // of stations.json as last read or written
 }

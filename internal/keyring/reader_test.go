@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/policy"
@@ -57,6 +58,59 @@ func TestReader(t *testing.T) {
 	if _, _, err := writer.NewDataKey(jazz, song); err != nil {
 		t.Errorf("the writer lost a key: %v", err)
 	}
+}
+
+// P75: a reader has the keys of credentials that the writer rotated, without a
+// restart, and rotates none itself.
+func TestReaderFollowsRotation(t *testing.T) {
+	writer, dir, unlock := filled(t)
+	reader, err := OpenReader(dir, unlock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_800_000_000, 0)
+	reload := func(want bool) {
+		t.Helper()
+		if changed, err := reader.ReloadCredentials(); err != nil || changed != want {
+			t.Errorf("changed is %t, %v", changed, err)
+		}
+	}
+	reload(false)
+	if _, err := writer.RotateIssuer(now, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	link, err := writer.RotateLink(now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload(true)
+	reload(false)
+	kid, key := writer.IssuerKey()
+	got, gotKey := reader.IssuerKey()
+	gotLink, _ := reader.LinkKey()
+	if got != kid || !gotKey.Equal(key) || gotLink != link || len(reader.OldIssuerKeys(now)) != 1 || len(reader.OldLinkKeys(now)) != 1 || len(reader.OldSessionKeys(now)) != 1 {
+		t.Error("a reader has other keys than the writer")
+	}
+	_, err = reader.RotateIssuer(now, time.Hour)
+	_, linkErr := reader.RotateLink(now, time.Hour)
+	for _, err := range []error{err, linkErr} {
+		if err == nil || !strings.Contains(err.Error(), "at the origin") {
+			t.Errorf("a reader rotates: %v", err)
+		}
+	}
+	sound, err := os.ReadFile(filepath.Join(dir, secretsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, secretsFile, sound[:len(sound)/2])
+	if changed, err := reader.ReloadCredentials(); changed || err == nil {
+		t.Errorf("half a file: changed is %t, %v", changed, err)
+	}
+	if again, _ := reader.IssuerKey(); again != kid {
+		t.Error("a file that is not sound changed the keys")
+	}
+	put(t, dir, secretsFile, sound)
+	reload(false)
 }
 
 // A file that is not sound changes nothing in a reader.
