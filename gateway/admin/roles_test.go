@@ -284,3 +284,32 @@ func TestListenersCredentialsOpenNothing(t *testing.T) {
 		}
 	}
 }
+
+// P32: what a token names on its stations is not passed on to one where its
+// bearer holds a role alone.
+func TestActionsArePassedOnWhereTheyAreHeld(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx := t.Context()
+	jazz, blues := w.station("jazz"), w.station("blues")
+	raw, _, _, err := w.issuer.Token(policy.TokenRequest{
+		Subject: "ann", Stations: []string{jazz.ID}, Actions: []policy.Action{policy.Download, policy.IssueTokens}, TTL: time.Hour, Identity: true,
+	})
+	must(t, err)
+	w.give("ann", policy.Operator, "blues")
+	ann := w.remote(raw)
+	for _, c := range []struct {
+		station, action string
+		want            bool
+	}{
+		{jazz.Name, "download", true}, {blues.Name, "listen", true}, {blues.Name, "manage", true},
+		{blues.Name, "download", false}, {jazz.Name, "listen", false}, {jazz.Name, "manage", false},
+	} {
+		_, err := ann.IssueToken(ctx, wire.TokenRequest{Subject: "bob", Stations: []string{c.station}, Actions: []string{c.action}, TTL: 60})
+		if (err == nil) != c.want {
+			t.Errorf("%s of %s: %v", c.action, c.station, err)
+		}
+	}
+	if _, err := ann.IssueToken(ctx, wire.TokenRequest{Subject: "bob", Stations: []string{"blues", "jazz"}, Actions: []string{"download"}, TTL: 60}); err == nil {
+		t.Error("a token for both stations saves segments of both")
+	}
+}

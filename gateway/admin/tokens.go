@@ -125,7 +125,7 @@ func (s *Server) actionsOf(req wire.TokenRequest) ([]policy.Action, error) {
 // of its subject, do not reach as far.
 func (c call) within(stations []string, actions []policy.Action, until time.Time) error {
 	for _, a := range actions {
-		if !c.grant.Has(a) && !c.mayPassOn(a, stations) {
+		if !c.names(a, stations) && !c.mayPassOn(a, stations) {
 			return errGrant.with("Your own token does not allow %q.", a)
 		}
 	}
@@ -133,6 +133,15 @@ func (c call) within(stations []string, actions []policy.Action, until time.Time
 		return errGrant.with("Your own token ends before the one you ask for.")
 	}
 	return nil
+}
+
+// names reports whether the caller's own token names a, for each of stations, or
+// for all there are if there are none.
+func (c call) names(a policy.Action, stations []string) bool {
+	if len(stations) == 0 {
+		stations = []string{""}
+	}
+	return c.grant.Has(a) && !slices.ContainsFunc(stations, func(id string) bool { return !c.grant.Covers(id) })
 }
 
 // mayPassOn reports whether policy lets the caller do a on each of stations, or
