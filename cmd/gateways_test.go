@@ -24,14 +24,14 @@ type gateways struct {
 	env      []string
 }
 
-// startGateways starts an origin with the station jazz, and n edges. Their
-// lease is as short as it can be: tests wait for its end.
-func startGateways(t *testing.T, n int) *gateways {
+// startGateways starts an origin with the station jazz, and n edges, with that
+// lease.
+func startGateways(t *testing.T, n int, lease string) *gateways {
 	t.Helper()
 	dir := t.TempDir()
 	g := &gateways{
 		radio: &radio{t: t, home: filepath.Join(dir, "origin")}, database: testpg.Start(t),
-		env: append(os.Environ(), "MUSEN_FLEET_LEASE=2s", "MUSEN_FLEET_POLL=200ms", "MUSEN_RECHECK_INTERVAL=200ms"),
+		env: append(os.Environ(), "MUSEN_FLEET_LEASE="+lease, "MUSEN_FLEET_POLL=200ms", "MUSEN_RECHECK_INTERVAL=200ms"),
 	}
 	connection := filepath.Join(dir, "connection")
 	if err := os.WriteFile(connection, []byte(g.database.Database("musen")), 0o600); err != nil {
@@ -106,7 +106,7 @@ func hears(t *testing.T, c *http.Client, url, token string) (int, []byte) {
 // on connections that were open, and in the middle of a song.
 func TestRevokedAtAllGateways(t *testing.T) {
 	t.Parallel()
-	g := startGateways(t, 2)
+	g := startGateways(t, 2, "1m")
 	a, b := g.edges[0], g.edges[1]
 	song := g.add(longSong(t))
 	source, err := os.ReadFile(song.source)
@@ -151,7 +151,7 @@ func TestRevokedAtAllGateways(t *testing.T) {
 // by status.
 func TestEdgeBesideOrigin(t *testing.T) {
 	t.Parallel()
-	g := startGateways(t, 1)
+	g := startGateways(t, 1, "1m")
 	edge := g.edges[0]
 	file := bundled(t)[0]
 	for _, line := range [][]string{{"station", "create", "blues"}, {"add", "--station", "jazz", file}, {"station", "remove", "jazz"}} {
@@ -241,7 +241,7 @@ func TestKeysRotateAtAllGateways(t *testing.T) {
 // over, also in the middle of a song, and goes on by itself when it is back.
 func TestGatewayWithoutCatalogue(t *testing.T) {
 	t.Parallel()
-	g := startGateways(t, 1)
+	g := startGateways(t, 1, "2s") // it waits for the end
 	edge := g.edges[0]
 	song := g.add(longSong(t))
 	token := g.token("ann")
