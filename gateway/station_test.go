@@ -246,6 +246,31 @@ func TestFilesOfPages(t *testing.T) {
 	}
 }
 
+// H28: a path has one spelling. Any other is an error, and sends nobody anywhere.
+func TestOddPathsOfPages(t *testing.T) {
+	r := newRealm(t)
+	r.add(musen.Segment{}, audioOf(100))
+	s := r.open(hasher(t), nil)
+	_, secret := r.share("jazz", nil)
+	session := "Cookie: " + cookie(s.enter(secret)) + "\r\n"
+	l := s.line()
+	if res := l.get("/stations/jazz", session); res.StatusCode != http.StatusOK {
+		t.Fatal(res.Status)
+	}
+	for _, target := range []string{
+		"/stations/jazz/", "/stations//jazz", "/stations/./jazz", "/stations/x/../jazz", "/stations/x/%2e%2e/jazz", "/Stations/jazz", "/STATIONS/JAZZ",
+		"/stations/jazz;x", "/stations/jazz%00", "/stations/jazz%20", "/stations/%6a%61%7a%7a", "/stations\\jazz", "/stations/jazz/segments/", "/stations/jazz//segments",
+		"/stations/jazz%2fsegments", "/stations/jazz/segments/..", "/stations/jazz/%73egments", "/stations/" + strings.Repeat("a", 8<<10),
+		"/s/" + secret + "/", "//s/" + secret, "/s/%" + secret, "/s/./" + secret, "/S/" + secret, "/s/" + secret + "%2f", "/s/" + secret + ";x", "/s/" + secret + "\xc0\xae",
+		"/s/" + secret[:31] + "%32", "/web/../station.html", "/web/%2e%2e/web.go", "/web//page.css", "/WEB/page.css", "/web/page.css/", "/web/PAGE.css",
+	} {
+		res := l.get(target, session)
+		if res.StatusCode < 400 || res.StatusCode > 499 || res.Header.Get("Location") != "" || len(res.Cookies()) > 0 {
+			t.Errorf("%.60q: %s, to %q", target, res.Status, res.Header.Get("Location"))
+		}
+	}
+}
+
 // A proxy may serve the listener under a path of its own.
 func TestPagesUnderAPath(t *testing.T) {
 	r := newRealm(t)
