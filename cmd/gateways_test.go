@@ -211,7 +211,7 @@ func TestEdgeBesideOrigin(t *testing.T) {
 // seconds and without a restart; what was signed before stays good.
 func TestKeysRotateAtAllGateways(t *testing.T) {
 	t.Parallel()
-	g := startGateways(t, 1)
+	g := startGateways(t, 1, "1m")
 	edge := g.edges[0]
 	song := g.add(bundled(t)[0])
 	plays := func(token string) func() bool {
