@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			nodes := &scriptNodes{running: map[string]*process{}}
 			e.Values["nodes"] = nodes
 			e.Defer(nodes.killAll)
+			startPlatform(e)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -60,6 +61,11 @@ func TestScripts(t *testing.T) {
 			"plays":     cmdPlays,
 			"headfield": cmdHeadField,
 			"cut":       cmdCut,
+			"platform":  cmdPlatform,
+			"mint":      cmdMint,
+			"says":      cmdSays,
+			"configure": cmdConfigure,
+			"untilhttp": cmdUntilHTTP,
 
 			"post":       cmdPost,
 			"session":    cmdSession,
