@@ -46,6 +46,13 @@ func (c *Catalog) RevokedKeys() []string {
 	return names
 }
 
+// KeysRotated tells the other processes of a fleet that keys of the keyring
+// changed.
+func (c *Catalog) KeysRotated(ctx context.Context) error {
+	nothing := func(context.Context, bun.Tx) error { return nil }
+	return c.failed(c.writer.write(ctx, change{apply: nothing, kind: ofRevokedKeys}), "tell that keys changed")
+}
+
 // RevokeKey revokes for good all that was and will be signed with a key; when
 // it returns, KeyRevoked says so. An error is as that of RevokeToken.
 func (c *Catalog) RevokeKey(ctx context.Context, key string) error {

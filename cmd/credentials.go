@@ -92,12 +92,13 @@ func (n *runningNode) openGate() error {
 	}
 	n.credentials = &credentials{
 		keyring: n.keys, rows: n.rows, issuers: issuers, verifier: n.gate.verifier, issuer: n.gate.issuer,
-		overlap: n.cfg.Policy.MaxTokenTTL, now: time.Now,
+		overlap: n.cfg.Policy.MaxTokenTTL, now: time.Now, log: n.log,
 	}
 	n.credentials.old = n.credentials.countOld()
 	if n.isEdge() {
 		n.credentials.elsewhere = elsewhere{n.rows}.refuse
 	}
+	n.rotated.Store(n.credentials)
 	for _, i := range issuers {
 		i.keys.Warm()
 	}
@@ -149,6 +150,7 @@ type credentials struct {
 	issuer   *policy.Issuer
 	overlap  time.Duration // of tokens
 	now      func() time.Time
+	log      *slog.Logger
 
 	elsewhere func(context.Context) error // says where keys are rotated; nil: here
 
@@ -194,7 +196,24 @@ func (c *credentials) Rotate(ctx context.Context, kind string) (kid string, err 
 	if err != nil {
 		return "", err
 	}
-	return kid, c.use()
+	return kid, c.use(func() { c.announce(ctx) })
+}
+
+// announceLimit is how long a rotation waits for the other gateways of a fleet.
+const announceLimit = 10 * time.Second
+
+// announce has the other gateways of a fleet take over what was rotated. One
+// that has not by then refuses what is signed with the new key until it has.
+func (c *credentials) announce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, announceLimit)
+	defer cancel()
+	err := c.rows.KeysRotated(ctx)
+	if err == nil {
+		_, err = c.rows.Settle(ctx)
+	}
+	if err != nil {
+		c.log.Warn("other gateways may not know the new key yet", "err", err)
+	}
 }
 
 // refresh takes into use what the origin has rotated, and forgets old keys whose
@@ -206,7 +225,7 @@ func (c *credentials) refresh() error {
 	if err != nil || !changed && c.countOld() == c.old {
 		return err
 	}
-	return c.use()
+	return c.use(func() {})
 }
 
 // countOld is how many old keys still verify.
@@ -214,16 +233,17 @@ func (c *credentials) countOld() int {
 	return len(c.keyring.OldIssuerKeys(c.now())) + len(c.keyring.OldLinkKeys(c.now()))
 }
 
-// use has everything be verified and signed with the keys of the keyring. The
-// caller holds the lock.
-func (c *credentials) use() error {
+// use takes the keys of the keyring into use: first to verify, then, once
+// before is done, to sign. The caller holds the lock.
+func (c *credentials) use(before func()) error {
 	tokens, links, sessions := verifying(c.keyring, c.now())
 	if err := c.verifier.SetKeys(tokens, links, sessions); err != nil {
 		return err
 	}
 	c.old = len(tokens) - 1 + len(links) - 1
-	signs, key := c.keyring.IssuerKey()
-	return c.issuer.SignWith(signs, key, links[0], sessions[0])
+	before()
+	kid, key := c.keyring.IssuerKey()
+	return c.issuer.SignWith(kid, key, links[0], sessions[0])
 }
 
 // Keys implements admin.Keys.

@@ -54,6 +54,11 @@ func (n *runningNode) reloadKeys() {
 	if err := n.keys.Reload(); err != nil {
 		n.log.Error("the keys of stations that the origin made or destroyed are not known", "err", err)
 	}
+	if c := n.rotated.Load(); c != nil {
+		if err := c.refresh(); err != nil {
+			n.log.Error("keys of credentials that the origin rotated are not known", "err", err)
+		}
+	}
 }
 
 // openKeyring opens the keyring of a home: to write, or on an edge to read.

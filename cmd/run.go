@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/musenai/musen"
@@ -66,6 +67,7 @@ type runningNode struct {
 	rows        *catalog.Catalog
 	gate        gate
 	credentials *credentials
+	rotated     atomic.Pointer[credentials] // the same, for who hears of a rotation
 	rules       *folder.Folder
 	origin      *musen.Origin
 	edge        *musen.Edge

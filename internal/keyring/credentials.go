@@ -1,7 +1,6 @@
 package keyring
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
@@ -154,20 +153,20 @@ func retire(old []oldKey, one oldKey) ([]oldKey, error) {
 
 // rotate lets f change the secrets, as they are on the disk, and makes them
 // durable. It forgets old keys whose time is over. It refuses when the file is
-// not of the keys that this keyring knows: another process, or a write of this
-// one that failed half-way, changed it.
+// no longer the one that this keyring knows: another process, or a write of this
+// one that failed half-way, changed it. Keys are handed out meanwhile.
 func (k *Keyring) rotate(now time.Time, f func(*secrets) error) error {
 	if k.reader {
 		return errReader
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	s, err := k.readSecrets()
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
+	s, sum, err := k.readSecrets()
 	if err != nil {
 		return err
 	}
 	defer s.wipe()
-	if s.Realm != k.realm || !bytes.Equal(s.Issuer, k.issuer.Seed()) || !bytes.Equal(s.Link, k.link) {
+	if sum != k.lastSealed() {
 		return fmt.Errorf("%s: %w: it changed since this process opened it: stop every process on this home and start one again",
 			filepath.Join(k.dir, secretsFile), ErrDamaged)
 	}
@@ -188,57 +187,72 @@ func (k *Keyring) rotate(now time.Time, f func(*secrets) error) error {
 	if err := replaceFile(k.dir, secretsFile, sealed); err != nil {
 		return err
 	}
-	k.useCredentials(s)
+	k.takeOver(s, sha256.Sum256(sealed))
 	return nil
 }
 
 // ReloadCredentials takes into use the keys of credentials that another process
-// has rotated since they were read last, and reports whether there were any. It
-// is for a reader, and does nothing in any other keyring. If the file is not
-// sound, or of another keyring, the keys that were read last stay in use.
+// has rotated since, and tells whether there were any. It is for a reader, and
+// does nothing in any other keyring. If the file is not sound, the keys that
+// were read last stay in use.
 func (k *Keyring) ReloadCredentials() (changed bool, err error) {
 	if !k.reader {
 		return false, nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	sealed, err := k.read(secretsFile, maxSecretsSize)
-	if err == nil && sha256.Sum256(sealed) == k.sealed {
-		return false, nil
-	}
-	var s *secrets
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
 	for range 3 { // a file that is replaced while it is read has its old bytes blanked
-		if s, err = k.readSecrets(); err == nil {
-			break
+		if changed, err = k.reloadCredentials(); err == nil {
+			return changed, nil
 		}
 	}
+	return false, fmt.Errorf("read the keys of credentials again: %w", err)
+}
+
+func (k *Keyring) reloadCredentials() (changed bool, err error) {
+	b, err := k.read(secretsFile, maxSecretsSize)
+	if err != nil || sha256.Sum256(b) == k.lastSealed() {
+		return false, err
+	}
+	s, sum, err := k.readSecrets()
 	if err != nil {
-		return false, fmt.Errorf("read the keys of credentials again: %w", err)
+		return false, err
 	}
 	defer s.wipe()
 	if s.Realm != k.realm {
-		return false, fmt.Errorf("read the keys of credentials again: %s: %w: it is of another keyring", filepath.Join(k.dir, secretsFile), ErrDamaged)
+		return false, fmt.Errorf("%s: %w: it is of another keyring", filepath.Join(k.dir, secretsFile), ErrDamaged)
 	}
-	k.useCredentials(s)
+	k.takeOver(s, sum)
 	return true, nil
 }
 
-// readSecrets reads keyring.age, and notes which one it was. The caller wipes
-// what it returns.
-func (k *Keyring) readSecrets() (*secrets, error) {
+func (k *Keyring) lastSealed() [sha256.Size]byte {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.sealed
+}
+
+func (k *Keyring) takeOver(s *secrets, sealed [sha256.Size]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.useCredentials(s)
+	k.sealed = sealed
+}
+
+// readSecrets reads keyring.age, and tells the hash of the file. The caller
+// wipes the secrets.
+func (k *Keyring) readSecrets() (s *secrets, sum [sha256.Size]byte, err error) {
 	sealed, err := k.read(secretsFile, maxSecretsSize)
 	if err != nil {
-		return nil, err
+		return nil, sum, err
 	}
 	plain, err := k.unlock.open(sealed, filepath.Join(k.dir, secretsFile), k.uid)
 	if err != nil {
-		return nil, err
+		return nil, sum, err
 	}
 	defer clear(plain)
-	s, err := parseSecrets(plain)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(k.dir, secretsFile), err)
+	if s, err = parseSecrets(plain); err != nil {
+		return nil, sum, fmt.Errorf("%s: %w", filepath.Join(k.dir, secretsFile), err)
 	}
-	k.sealed = sha256.Sum256(sealed)
-	return s, nil
+	return s, sha256.Sum256(sealed), nil
 }

@@ -81,11 +81,13 @@ type Keyring struct {
 	fingerprint []byte
 	lookup      []byte
 
+	rotating sync.Mutex // held to change the secrets, or to read them again
+
 	mu       sync.RWMutex
+	sealed   [sha256.Size]byte // of keyring.age as last read or written
 	issuer   ed25519.PrivateKey
 	link     []byte
 	old      oldKeys
-	sealed   [sha256.Size]byte       // of keyring.age as last read
 	stations map[string][]generation // ascending
 	written  [sha256.Size]byte       // of stations.json as last read or written
 }
@@ -188,11 +190,12 @@ func (k *Keyring) load() error {
 			return err
 		}
 	}
-	s, err := k.readSecrets()
+	s, sum, err := k.readSecrets()
 	if err != nil {
 		return err
 	}
 	defer s.wipe()
+	k.sealed = sum
 	if err := k.use(s); err != nil {
 		return fmt.Errorf("%s: %w", filepath.Join(k.dir, secretsFile), err)
 	}
