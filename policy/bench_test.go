@@ -250,3 +250,37 @@ func BenchmarkLinkFor(b *testing.B) {
 		}
 	}
 }
+
+// A token of a platform, which names a station that is looked up each time.
+func BenchmarkForeignToken(b *testing.B) {
+	p := newPlatforms(b, nil)
+	raw := p.signed(b, acme, rs256(), p.foreign(acme))
+	_, err := p.verifier.Token(raw)
+	must(b, err)
+	b.Run("cached", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := p.verifier.Token(raw); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	forged := p.signed(b, acme, with(rs256(), map[string]any{"kid": "unknown"}), p.foreign(acme))
+	b.Run("unknown key", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := p.verifier.Token(forged); err == nil {
+				b.Fatal("accepted")
+			}
+		}
+	})
+	wrong := p.signed(b, other, rs256(), p.foreign(acme))
+	b.Run("wrong signature", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := p.verifier.Token(wrong); err == nil {
+				b.Fatal("accepted")
+			}
+		}
+	})
+}
