@@ -161,6 +161,9 @@ func TestStatusOfCopies(t *testing.T) {
 			{ID: "12D3KooWone", Role: "storage", Name: "one", Up: true},
 			{ID: "12D3KooWtwo", Role: "replica", Name: "two", Since: longAgo()},
 			{ID: "12D3KooWthree", Role: "replica", Name: "three", PausedUntil: time.Now().Add(time.Hour)},
+			{ID: "12D3KooWfour", Role: "storage", Name: "four", Up: true, Draining: true, Held: 3},
+			{ID: "12D3KooWfive", Role: "replica", Name: "five", Up: true, Leaving: true, Held: 1},
+			{ID: "12D3KooWsix", Role: "storage", Name: "six", Up: true, Draining: true},
 		}},
 		"GET /services": swarm.Services{Services: []swarm.Service{
 			{Name: "vault", Held: 1}, {Name: "far", Failed: 2, Reason: "no room in this plan", Next: longAgo()},
@@ -184,8 +187,10 @@ func TestStatusOfCopies(t *testing.T) {
 	}
 	out, _ := n.musen(0, "status")
 	wantLine(t, out, "away", "two (replica), down for ", "since 2026-03-04 05:06:07")
+	wantLine(t, out, "draining", "four (storage), 3 segments to go\n")
+	wantLine(t, out, "draining", "five (replica), 1 segment to go; no other replica is there to take over")
 	wantLine(t, out, "service", "far, 2 segments failed: no room in this plan; next try 2026-03-04 05:06:07")
-	if strings.Contains(out, "three") || strings.Contains(out, "vault") {
+	if strings.Contains(out, "three") || strings.Contains(out, "vault") || strings.Contains(out, "six (") {
 		t.Errorf("all is well with these:\n%s", out)
 	}
 	out, _ = n.musen(0, "status", "jazz")
@@ -210,6 +215,7 @@ func TestPeerList(t *testing.T) {
 		{ID: "12D3KooWthree", Role: "replica", Name: "three\n", PausedUntil: time.Now().Add(time.Hour), Leaving: true},
 		{ID: "12D3KooWfour", Role: "replica", Name: "four", Standing: "new"},
 		{ID: "12D3KooWfive", Role: "guest", Name: "five"},
+		{ID: "12D3KooWsix", Role: "storage", Name: "six", Heard: longAgo(), Held: 7},
 	}}})
 	out, _ := n.musen(0, "peer", "list")
 	wantLine(t, out, "NAME", "ROLE", "SITE", "STANDING", "LINE", "HELD", "PROVED", "LAST AUDIT", "FREE", "WAITING", "ID")
@@ -217,6 +223,7 @@ func TestPeerList(t *testing.T) {
 	wantLine(t, out, "two", "replica", "warned, draining, appeals", "down for 1h30m", "4")
 	wantLine(t, out, `three\n`, "wants to leave", "away until ")
 	wantLine(t, out, "four", "new", "never seen")
+	wantLine(t, out, "six", "storage", "down, last heard 2026-03-04 05:06:07")
 	if strings.Contains(out, "STATIONS") {
 		t.Errorf("all carry all stations:\n%s", out)
 	}
@@ -261,8 +268,9 @@ func TestPeerInvite(t *testing.T) {
 }
 
 func TestPeerCommands(t *testing.T) {
-	two := swarm.Peer{ID: "12D3KooWtwo", Name: "two", Standing: "new", Held: 3}
+	two := swarm.Peer{ID: "12D3KooWtwo", Name: "two", Standing: "new", Held: 3, Proved: 2}
 	n := startTold(t, map[string]any{
+		"GET /peers":  swarm.Peers{Peers: []swarm.Peer{two}},
 		"POST /peers": two, "POST /peers/two/drain": two, "POST /peers/two/reinstate": two, "DELETE /peers/two": struct{}{},
 		"POST /peers/none/drain": refusal{Status: 404, Code: "not_found"},
 		"DELETE /peers/none":     refusal{Status: 404, Code: "no_swarm", Detail: "This node keeps no copies on other peers."},
@@ -279,6 +287,8 @@ func TestPeerCommands(t *testing.T) {
 			t.Errorf("%v prints %q", args, out)
 		}
 	}
+	out, _ := n.musen(0, "peer", "remove", "two")
+	wantLine(t, out, "2 segments had a copy there that counted")
 	_, errs := n.musen(4, "peer", "drain", "none")
 	wantLine(t, errs, `there is no peer "none" [not_found]`)
 	_, errs = n.musen(4, "peer", "remove", "none")

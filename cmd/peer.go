@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire/swarm"
 )
 
@@ -223,6 +225,8 @@ func line(p swarm.Peer, now time.Time) string {
 		return "up"
 	case p.PausedUntil.After(now):
 		return "away until " + when(p.PausedUntil)
+	case p.Since.IsZero() && !p.Heard.IsZero(): // not since this node was started
+		return "down, last heard " + when(p.Heard)
 	case p.Since.IsZero():
 		return "never seen"
 	}
@@ -287,12 +291,27 @@ func (a *app) peerRemove() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			counted := provedBy(c.Context(), api, args[0])
 			if err := api.RemovePeer(c.Context(), args[0]); err != nil {
 				return noPeer(err, args[0])
 			}
-			return a.done("removed", args[0], "removed peer %s; what it holds stays sealed, and nobody can make it delete that now\n")
+			words := "removed peer %s; what it holds stays sealed, and nobody can make it delete that now\n"
+			if counted > 0 {
+				words += several(counted, "segment") + " had a copy there that counted; copies that are missing now are made elsewhere: `musen status`\n"
+			}
+			return a.done("removed", args[0], words)
 		},
 	}
+}
+
+// provedBy is how many copies a peer has that count; 0 if that cannot be told.
+func provedBy(ctx context.Context, api *client.Client, peer string) int64 {
+	all, err := api.Peers(ctx)
+	i := slices.IndexFunc(all, func(p swarm.Peer) bool { return p.Name == peer || p.ID == peer })
+	if err != nil || i < 0 {
+		return 0
+	}
+	return all[i].Proved
 }
 
 // noPeer is absent for what was asked of a peer.

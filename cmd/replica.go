@@ -253,7 +253,7 @@ nothing when it ends with 0. --stay takes it back.`,
 				}
 				switch {
 				case stay:
-					return a.wished(ctx, node, "leaving", "no", "this host stays; leaving: %s\n")
+					return a.stays(ctx, node)
 				case drain:
 					return a.drained(ctx, node)
 				}
@@ -264,6 +264,19 @@ nothing when it ends with 0. --stay takes it back.`,
 	c.Flags().BoolVar(&drain, "drain", false, "wait until this host holds nothing")
 	c.Flags().BoolVar(&stay, "stay", false, "take it back")
 	return c
+}
+
+// stays tells that a host does not leave, and whether it is drained all the
+// same.
+func (a *app) stays(ctx context.Context, node *local.Client) error {
+	s, err := node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Draining {
+		return a.done("leaving", "no", "leaving: %s; but the operator drains this host, and what it holds goes to others all the same\n")
+	}
+	return a.wished(ctx, node, "leaving", "no", "this host stays; leaving: %s\n")
 }
 
 const (

@@ -29,7 +29,7 @@ func (a *app) printHost(s local.Status) {
 	fields = append(fields, [][2]string{
 		{"held", several(s.Held, "segment")}, {"disk", disk}, {"served", size(s.Served)},
 		{"waiting", waitingText(s)}, {"last check", scrubText(s)},
-		{"leaving", yes(s.Leaving)}, {"appeal", s.Appeal},
+		{"leaving", yes(s.Leaving)}, {"draining", drainingText(s)}, {"appeal", s.Appeal},
 	}...)
 	a.printFields(append(fields, contractFields(s.Contract)...)...)
 }
@@ -130,6 +130,17 @@ func scrubText(s local.Status) string {
 	}
 	r := s.Scrub
 	return fmt.Sprintf("%s: %s read, %d replaced, %s lost", when(r.Ended), several(r.Blocks, "block"), r.Healed, several(r.Lost, "segment"))
+}
+
+// drainingText says how far the operator's drain of a host is.
+func drainingText(s local.Status) string {
+	switch {
+	case !s.Draining:
+		return ""
+	case s.Held == 0:
+		return "by the operator: nothing is held any more"
+	}
+	return "by the operator: " + several(s.Held, "segment") + " to go, until others hold them"
 }
 
 func yes(is bool) string {

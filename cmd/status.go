@@ -93,7 +93,10 @@ func diskText(s wire.Status) string {
 
 // worries are the peers and pinning services that are not as they should be.
 type worries struct {
-	Away     []swarm.Peer    `json:"away,omitempty"`
+	Away     []swarm.Peer `json:"away,omitempty"`
+	Draining []swarm.Peer `json:"draining,omitempty"` // and still holding something
+
+	takers   map[string]int  // peers of each role that are there and stay
 	Services []swarm.Service `json:"failing_services,omitempty"`
 }
 
@@ -104,7 +107,14 @@ func findWorries(ctx context.Context, api *client.Client, now time.Time) (w worr
 	if err = unlessRefused(err); err != nil {
 		return w, err
 	}
+	w.takers = map[string]int{}
 	for _, p := range peers {
+		switch parts := p.Draining || p.Leaving; {
+		case parts && p.Held > 0:
+			w.Draining = append(w.Draining, p)
+		case !parts && p.Up:
+			w.takers[p.Role]++
+		}
 		if (p.Role == "storage" || p.Role == "replica") && !p.Up && !p.PausedUntil.After(now) {
 			w.Away = append(w.Away, p)
 		}
@@ -144,6 +154,13 @@ func (w worries) fields(now time.Time) (fields [][2]string) {
 	}
 	if n := len(w.Away) - mostWorries; n > 0 {
 		fields = append(fields, [2]string{"away", fmt.Sprintf("and %d more; `musen peer list` shows them", n)})
+	}
+	for _, p := range w.Draining[:min(len(w.Draining), mostWorries)] {
+		words := fmt.Sprintf("%s (%s), %s to go", firstOf(p.Name, p.ID), p.Role, several(p.Held, "segment"))
+		if w.takers[p.Role] == 0 {
+			words += "; no other " + p.Role + " is there to take over"
+		}
+		fields = append(fields, [2]string{"draining", words})
 	}
 	for _, s := range w.Services[:min(len(w.Services), mostWorries)] {
 		words := fmt.Sprintf("%s, %d segments failed", s.Name, s.Failed)

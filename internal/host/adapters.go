@@ -227,8 +227,12 @@ func (p pinset) Fetch(ctx context.Context, root cid.Cid, size int64) error {
 }
 
 // parting reports whether a storage peer is leaving, or being drained.
-func (h *Host) parting() bool {
-	return h.state.get().Leaving || slices.ContainsFunc(h.o.Book.Roster().Peers, func(p member.Peer) bool {
+func (h *Host) parting() bool { return h.state.get().Leaving || h.drained() }
+
+// drained reports whether the roster says that the operator drains this host. It
+// tells of storage peers alone.
+func (h *Host) drained() bool {
+	return slices.ContainsFunc(h.o.Book.Roster().Peers, func(p member.Peer) bool {
 		return p.ID == h.member.Self && p.Draining
 	})
 }

@@ -14,7 +14,7 @@ func (s *Swarm) regard(p peer.ID) control.Regard {
 		Standing: string(c.Standing), Since: c.Since, Reason: c.Reason, Audit: string(lastOutcome(c)), Audited: c.Last,
 	}
 	if p, err := s.ledger.Find(p.String()); err == nil {
-		r.Answered = p.Answered
+		r.Answered, r.Draining = p.Answered, p.Draining
 	}
 	if c.Last.IsZero() && c.Away.IsZero() && c.Reason == "" {
 		r.Since = c.Last // nothing is known: the time would be that of the question

@@ -24,6 +24,10 @@ func TestPartingPeerGetsNothingNew(t *testing.T) {
 			if _, err := o.Swarm.Drain(t.Context(), h.Name); err != nil {
 				t.Fatal(err)
 			}
+			until(t, "the host hears that it is drained", func() bool {
+				st, err := h.Status(t.Context())
+				return err == nil && st.Draining && !st.Leaving
+			})
 		},
 		"leave": func(t *testing.T, _ *testnet.Origin, h *testnet.Host) {
 			if err := h.Leave(t.Context(), true); err != nil {

@@ -113,6 +113,7 @@ type Regard struct {
 	Audit    string    `cbor:"4,keyasint,omitempty"` // outcome of the last audit; "": there was none
 	Audited  time.Time `cbor:"5,keyasint,omitempty"` // the last audit that reached the peer
 	Answered string    `cbor:"6,keyasint,omitempty"` // the appeal of the peer that was answered
+	Draining bool      `cbor:"7,keyasint,omitempty"` // the operator has its copies moved elsewhere
 }
 
 // Kinds under which orders and receipts are signed, a list of them at a time:

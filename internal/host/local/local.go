@@ -52,6 +52,7 @@ type Status struct {
 	Opens    *time.Time        `json:"opens,omitempty"`   // when it serves again; nil: it does now
 	Paused   *time.Time        `json:"paused,omitempty"`
 	Leaving  bool              `json:"leaving"`
+	Draining bool              `json:"draining"` // the operator has what it holds moved elsewhere, as far as the origin told
 	Appeal   string            `json:"appeal"`
 	Standing *Standing         `json:"standing,omitempty"` // by the word of the origin; nil: not told since the start
 	Contract contract.Contract `json:"contract"`
