@@ -211,10 +211,25 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
+// A line that the origin ends so soon, so often in a row, though it can be
+// reached, was probably taken by another node with the same identity.
+const (
+	soonTaken = time.Minute
+	mostTaken = 3
+)
+
 // keepLine opens the line again and again.
 func (c *Client) keepLine(ctx context.Context) {
+	taken := 0
 	for attempt := 1; ctx.Err() == nil; attempt++ {
+		began := time.Now()
 		up, err := c.session(ctx)
+		if taken++; !up || !c.connected() || time.Since(began) > soonTaken {
+			taken = 0
+		}
+		if taken == mostTaken && ctx.Err() == nil {
+			c.o.Log.Warn("the origin ends the line again and again: does another node run with the identity of this one, on a copy of its home?", "origin", c.o.Origin.ID)
+		}
 		if !up && c.connected() && c.o.Ousted(ctx) {
 			err = fmt.Errorf("%w: %w", ErrRemoved, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -454,4 +455,43 @@ func TestASilentPeerIsDown(t *testing.T) {
 	r := greeted(t, h, o)
 	r.refused()
 	o.w.until(t, "its line is down", func() bool { return !o.isUp(h.ID()) })
+}
+
+// A peer whose line another takes again and again, with the same identity, says
+// in its log what that may be; once is nothing.
+func TestALineThatAnotherTakes(t *testing.T) {
+	o, h := newOrigin(t), newHost(t)
+	o.members.set(h.ID(), member.Replica)
+	var said atomic.Int64
+	c := startClient(t, h, o, func(co *ClientOptions) {
+		co.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
+			if strings.Contains(line, "another node run with the identity") {
+				said.Add(1)
+			}
+		}), nil))
+	})
+	for n, last := 0, (time.Time{}); n < mostTaken; n++ {
+		poll(t, "the line is up", func() bool {
+			st := c.Status()
+			return st.Up && !st.Since.Equal(last)
+		})
+		last = c.Status().Since
+		if said.Load() != 0 {
+			t.Errorf("said after %d times", n)
+		}
+		copied := speak(t, h, o)
+		copied.send(up{Hello: &hello{Realm: testRealm}})
+		if f := copied.read(); f.Welcome == nil {
+			t.Error("no welcome")
+		}
+	}
+	poll(t, "the peer says what is the matter", func() bool { return said.Load() == 1 })
+}
+
+// writer has a function called with what is written.
+type writer func(string)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(string(b))
+	return len(b), nil
 }
