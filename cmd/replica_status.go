@@ -27,7 +27,7 @@ func (a *app) printHost(s local.Status) {
 		disk = fmt.Sprintf("%s taken, %s more than is offered: the origin was asked to move it", size(s.Used), size(-s.Free))
 	}
 	fields = append(fields, [][2]string{
-		{"held", several(s.Held, "segment")}, {"disk", disk}, {"served", size(s.Served)},
+		{"held", several(s.Held, "segment")}, {"damaged", damagedText(s)}, {"disk", disk}, {"served", size(s.Served)},
 		{"waiting", waitingText(s)}, {"last check", scrubText(s)},
 		{"leaving", yes(s.Leaving)}, {"draining", drainingText(s)}, {"appeal", s.Appeal},
 	}...)
@@ -115,6 +115,18 @@ func auditText(s local.Status) string {
 		parts = append(parts, fmt.Sprintf("%s answered since the start, the last %s", several(s.Audits, "challenge"), when(*s.Audited)))
 	}
 	return firstOf(strings.Join(parts, "; "), "none yet")
+}
+
+// damagedText is what is not whole on the disk of a host.
+func damagedText(s local.Status) string {
+	var parts []string
+	if s.Bad > 0 {
+		parts = append(parts, several(s.Bad, "block")+" found by the check that runs; the origin is told when it ends")
+	}
+	if s.Lost > 0 {
+		parts = append(parts, several(s.Lost, "segment")+" more that are not whole: the origin was told, and orders them anew")
+	}
+	return strings.Join(parts, "; ")
 }
 
 func waitingText(s local.Status) string {

@@ -58,6 +58,13 @@ func TestReplicaStatusShowsItsStanding(t *testing.T) {
 	wantLine(t, out, "standing", "not told by the origin since the start")
 	wantLine(t, out, "last audit", "none yet")
 
+	v.status.Bad, v.status.Lost, v.status.Draining, v.status.Held = 2, 1, true, 4
+	out, _ = n.musen(0, "replica", "status")
+	wantLine(t, out, "damaged", "2 blocks found by the check that runs", "1 segment more")
+	wantLine(t, out, "draining", "by the operator: 4 segments to go")
+	out, _ = n.musen(0, "replica", "leave", "--stay")
+	wantLine(t, out, "the operator drains this host")
+
 	v.status.Standing = &local.Standing{Is: "new"}
 	out, _ = n.musen(0, "replica", "status")
 	wantLine(t, out, "standing", "new\n")

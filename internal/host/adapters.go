@@ -142,6 +142,14 @@ type mender struct{ h *Host }
 
 // Heal implements scrub.Mender.
 func (m mender) Heal(ctx context.Context, c cid.Cid) error {
+	err := m.heal(ctx, c)
+	if err != nil {
+		m.h.bad.add(c)
+	}
+	return err
+}
+
+func (m mender) heal(ctx context.Context, c cid.Cid) error {
 	if m.h.denied.Has(c) {
 		return errors.New("it was purged")
 	}

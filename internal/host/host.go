@@ -116,6 +116,7 @@ type Host struct {
 	bare    bool           // the blocks are gone
 	gone    []shelf.Record // what was held when they were found gone
 	lost    losses
+	bad     losses // blocks that the check under way found, and that nobody replaced
 	told    struct {
 		sync.Mutex
 		disk int64 // of the contract, in the last report; 0: none yet
@@ -383,6 +384,7 @@ func (h *Host) scrubber() *scrub.Scrubber {
 }
 
 func (h *Host) scrubbed(r scrub.Result) {
+	h.bad.clear() // what they belong to was told
 	if err := h.state.change(context.Background(), func(m *memory) { m.Scrub = r }); err != nil {
 		h.o.Log.Warn("note the check of the disk", "err", err)
 	}

@@ -128,7 +128,8 @@ func (h *Host) regain(ctx context.Context) {
 	_ = all.Wait() // none fails
 }
 
-// losses are segments that are held by the records, and were told to be lost.
+// losses are segments that are held by the records, and were told to be lost; or
+// blocks that are bad.
 type losses struct {
 	mu    sync.Mutex
 	roots map[string]struct{} // multihashes
@@ -147,6 +148,12 @@ func (l *losses) remove(root cid.Cid) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.roots, string(root.Hash()))
+}
+
+func (l *losses) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.roots)
 }
 
 func (l *losses) has(root cid.Cid) bool {

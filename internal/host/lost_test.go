@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/musenai/musen/internal/host/scrub"
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/contract"
@@ -109,10 +111,23 @@ func TestMissingBlockIsToldFirst(t *testing.T) {
 	must(t, err)
 	for _, c := range []cid.Cid{leaves[1].CID, root} {
 		must(t, g.node.Offline().Blockstore().DeleteBlock(t.Context(), c))
+		wantBad := func(blocks, lost int64) {
+			t.Helper()
+			if s, err := g.Status(t.Context()); err != nil || s.Bad != blocks || s.Lost != lost {
+				t.Errorf("%d blocks, %d segments, %v", s.Bad, s.Lost, err)
+			}
+		}
+		wantBad(0, 0)
+		if err := (mender{g.Host}).Heal(t.Context(), c); !errors.Is(err, scrub.ErrOrdered) {
+			t.Errorf("heal: %v", err)
+		}
+		wantBad(1, 0)
 		r, err := g.scrubber().Pass(t.Context())
 		if err != nil || r.Lost != 1 || r.Healed != 0 {
 			t.Errorf("a pass: %+v, %v", r, err)
 		}
+		g.scrubbed(r)
+		wantBad(0, 1)
 		o.receipt(g.id, control.Hold, root, control.Lost)
 		o.until("why", func() bool { return o.receipts[g.id][len(o.receipts[g.id])-1].Reason == "a block is missing" })
 		if s, err := g.Status(t.Context()); err != nil || s.Held != 0 {

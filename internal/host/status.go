@@ -36,7 +36,7 @@ func (h *Host) Status(context.Context) (local.Status, error) {
 		Origins:  []local.Line{{Peer: line.Origin.String(), Up: line.Up, Since: line.Since, Reason: line.Fault}},
 		CaughtUp: h.caughtUp(), Removed: moment(line.Removed), Opens: moment(h.live.Opens()), Paused: moment(h.live.Paused()),
 		Leaving: m.Leaving, Draining: line.Regard.Draining || h.drained(), Appeal: m.Appeal, Contract: h.live.Contract(),
-		Held: h.held(), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
+		Held: h.held(), Lost: h.lost.len(), Bad: h.bad.len(), Working: int64(h.desk.Working()), Waiting: int64(line.Waiting), Unsent: int64(line.Unsent),
 		Used: st.Used, Free: st.Room(), Disk: st.Used + max(0, st.Free-st.Reserved), Served: h.state.total(h.live.Served()),
 	}
 	if r := line.Regard; r.Standing != "" {

@@ -57,6 +57,8 @@ type Status struct {
 	Standing *Standing         `json:"standing,omitempty"` // by the word of the origin; nil: not told since the start
 	Contract contract.Contract `json:"contract"`
 	Held     int64             `json:"held"`    // segments
+	Lost     int64             `json:"lost"`    // segments that should be here and are not whole, besides
+	Bad      int64             `json:"bad"`     // blocks that the check of the disk under way found rotten or missing
 	Working  int64             `json:"working"` // orders being carried out
 	Waiting  int64             `json:"waiting"` // orders to be carried out, those among them
 	Unsent   int64             `json:"unsent"`  // receipts that the origin has not recorded
