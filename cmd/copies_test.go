@@ -188,7 +188,7 @@ func TestStatusOfCopies(t *testing.T) {
 	out, _ := n.musen(0, "status")
 	wantLine(t, out, "away", "two (replica), down for ", "since 2026-03-04 05:06:07")
 	wantLine(t, out, "draining", "four (storage), 3 segments to go\n")
-	wantLine(t, out, "draining", "five (replica), 1 segment to go; no other replica is there to take over")
+	wantLine(t, out, "draining", "five (replica), 1 segment to go; no other peer of that role is there to take over")
 	wantLine(t, out, "service", "far, 2 segments failed: no room in this plan; next try 2026-03-04 05:06:07")
 	if strings.Contains(out, "three") || strings.Contains(out, "vault") || strings.Contains(out, "six (") {
 		t.Errorf("all is well with these:\n%s", out)

@@ -158,7 +158,7 @@ func (w worries) fields(now time.Time) (fields [][2]string) {
 	for _, p := range w.Draining[:min(len(w.Draining), mostWorries)] {
 		words := fmt.Sprintf("%s (%s), %s to go", firstOf(p.Name, p.ID), p.Role, several(p.Held, "segment"))
 		if w.takers[p.Role] == 0 {
-			words += "; no other " + p.Role + " is there to take over"
+			words += "; no other peer of that role is there to take over"
 		}
 		fields = append(fields, [2]string{"draining", words})
 	}
