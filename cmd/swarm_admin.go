@@ -51,6 +51,9 @@ func wirePeer(p swarm.Member) wire.Peer {
 		Held: r.Held, Proved: int64(p.Copies.Proved), Used: r.Used, Free: r.Free, Served: r.Served,
 		Audited: p.Conduct.Last, Version: r.Version,
 	}
+	if p.Copies.Last.After(w.Audited) && p.Role != member.Origin { // proofs are written sooner than what is thought of a peer
+		w.Audited = p.Copies.Last
+	}
 	if p.Role == member.Replica {
 		c := p.Contract
 		w.Offer = &wire.Offer{Disk: c.Disk, Up: c.Up, Labels: append([]string{}, c.Label...)}

@@ -301,6 +301,11 @@ func (s *Swarm) Close() error {
 	}
 	s.closers = nil
 	s.running.Wait()
+	if s.standings != nil {
+		if err := s.standings.Flush(context.Background()); err != nil {
+			s.o.Log.Error("write what audits showed", "err", err)
+		}
+	}
 	if c := s.cluster.Swap(nil); c != nil {
 		if err := c.Close(); err != nil {
 			return fmt.Errorf("leave the pinset: %w", err)

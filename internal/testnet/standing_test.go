@@ -98,3 +98,26 @@ func peerOf(t *testing.T, h *testnet.Host) peer.ID {
 	}
 	return id
 }
+
+// What audits showed until the end of the origin is known after it.
+func TestStandingsOutliveTheOrigin(t *testing.T) {
+	t.Parallel()
+	o := testnet.NewOrigin(t, func(s *swarm.Options) { s.Copies.Cycle = 1000 * time.Hour })
+	id := peerOf(t, testnet.Join(t, o, member.Storage, "one", contract.Contract{}))
+	for range 3 {
+		if _, err := o.Swarm.Standings().Record(t.Context(), id, time.Now(), audit.Proved); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := o.Swarm.Standings().Get(id)
+	if err := o.Swarm.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := audit.OpenStandings(t.Context(), o.Node.Store(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := after.Get(id); c.Recent != before.Recent || !c.Last.Equal(before.Last) || c.Last.IsZero() {
+		t.Errorf("%+v, was %+v", c, before)
+	}
+}

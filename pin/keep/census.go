@@ -1,10 +1,15 @@
 package keep
 
-import "github.com/libp2p/go-libp2p/core/peer"
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
 
 // A Count is how many segments a peer has, by state.
 type Count struct {
 	Ordered, Held, Proved, Failed int
+	Last                          time.Time // when one was last proved; zero: never
 }
 
 // Census counts the copies of all peers. It looks at every segment.
@@ -16,6 +21,9 @@ func (k *Keeper) Census() map[peer.ID]Count {
 		for i := range s.slots {
 			x := &s.slots[i]
 			c := all[x.h.id]
+			if last := at(x.proved); last.After(c.Last) {
+				c.Last = last
+			}
 			switch x.stage.state() {
 			case Ordered:
 				c.Ordered++

@@ -30,6 +30,8 @@ func TestOnlyProvedCopiesCount(t *testing.T) {
 		h, _ = w.k.Health(root)
 		if c, _ := copyOn(h, m); c.State != Proved || !c.Counts || c.Reason != "" {
 			t.Errorf("proved: %+v", c)
+		} else if n := w.k.Census()[m.ID]; n.Proved != 1 || !n.Last.Equal(c.Proved) {
+			t.Errorf("the census: %+v", n)
 		}
 	})
 }
