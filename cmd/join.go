@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -362,7 +363,9 @@ func labels(s string) (out []string, err error) {
 			}
 			return nil, &failure{exit: exitUsage, code: "bad_label", what: fmt.Sprintf("%.80q is not the label of a station, which is 16 letters and digits such as 56xzcvvw2lgcpf3j", l), next: next}
 		}
-		out = append(out, l)
+		if !slices.Contains(out, l) {
+			out = append(out, l)
+		}
 	}
 	return out, nil
 }

@@ -28,6 +28,9 @@ func TestParseDisk(t *testing.T) {
 			t.Errorf("ParseDisk(%q) = %d, %v", bad, got, err)
 		}
 	}
+	if _, err := ParseDisk("2gb"); err == nil || !strings.Contains(err.Error(), "kB, MB, GB") {
+		t.Errorf("a unit that is spelled wrongly: %v", err)
+	}
 	if s := sizeText(200e9); s != "200GB" {
 		t.Errorf("200 GB are spelled %q", s)
 	}
@@ -55,6 +58,18 @@ func TestParseHours(t *testing.T) {
 	for _, bad := range []string{"", "22-7", "22:00", "22:00-", "22:00-22:00", "24:00-06:00", "25:00-06:00", "22:60-06:00", "24:01-01:00", "22:00-07:00 ", "-1:00-02:00", "+1:00-02:00", "always-07:00"} {
 		if got, err := ParseHours(bad); !errors.Is(err, ErrInvalid) {
 			t.Errorf("ParseHours(%q) = %+v, %v", bad, got, err)
+		}
+	}
+}
+
+func TestWhatIsWrongIsSaid(t *testing.T) {
+	_, err := ParseHours("10:00-10:00")
+	if err == nil || !strings.Contains(err.Error(), "end when they begin") {
+		t.Errorf("hours of no length: %v", err)
+	}
+	for _, bad := range []string{"20M", "20mbit"} {
+		if _, err := ParseRate(bad); err == nil || !strings.Contains(err.Error(), "kbit, Mbit or Gbit") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

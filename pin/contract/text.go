@@ -57,7 +57,7 @@ func rateText(bytes int64) string {
 func ParseDisk(s string) (int64, error) {
 	n, err := config.ParseSize(s)
 	if err != nil {
-		return 0, fmt.Errorf("%w: disk: %w", ErrInvalid, err)
+		return 0, fmt.Errorf("%w: disk: %w; the units are kB, MB, GB, TB, and KiB, MiB, GiB, TiB, spelled so", ErrInvalid, err)
 	}
 	return int64(n), nil
 }
@@ -80,7 +80,7 @@ func ParseRate(s string) (int64, error) {
 		}
 		return max(1, int64(n)*u.n/8), nil
 	}
-	return 0, fmt.Errorf("%w: %.40q is not an upload: write a whole number of kbit, Mbit or Gbit, like \"20Mbit\", or %s", ErrInvalid, s, noCap)
+	return 0, fmt.Errorf("%w: %.40q is not an upload: write a whole number of kbit, Mbit or Gbit per second, spelled so, like \"20Mbit\", or %s", ErrInvalid, s, noCap)
 }
 
 // ParseHours reads a part of the day, like "22:00-07:00", or "always".
@@ -91,7 +91,10 @@ func ParseHours(s string) (Hours, error) {
 	first, last, ok := strings.Cut(s, "-")
 	from, okFrom := parseMinute(first)
 	to, okTo := parseMinute(last)
-	if !ok || !okFrom || !okTo || from == day || from == to {
+	if ok && okFrom && okTo && from == to {
+		return Hours{}, fmt.Errorf("%w: hours %.40q end when they begin: for the whole day write %s", ErrInvalid, s, always)
+	}
+	if !ok || !okFrom || !okTo || from == day {
 		return Hours{}, fmt.Errorf("%w: %.40q are not hours: write them like \"22:00-07:00\", or %s", ErrInvalid, s, always)
 	}
 	return Hours{From: from, To: to % day}, nil
