@@ -32,6 +32,9 @@ func (s *Services) check(v Service) error {
 	if !isName(v.Name) {
 		return fmt.Errorf("%w: name %.40q: at most %d lower-case letters, digits, dots and dashes", ErrInvalid, v.Name, maxName)
 	}
+	if v.Name == "origin" {
+		return fmt.Errorf("%w: the name %q is that of the node itself", ErrInvalid, v.Name)
+	}
 	if !filepath.IsAbs(v.TokenFile) {
 		return fmt.Errorf("%w: the token file must be an absolute path", ErrInvalid)
 	}

@@ -43,8 +43,8 @@ import (
 var (
 	// ErrService says that there is no service of that name.
 	ErrService = errors.New("no such pinning service")
-	// ErrExists says that there is one already.
-	ErrExists = errors.New("there is a pinning service of that name")
+	// ErrExists says that there is a service of that name, or with that endpoint.
+	ErrExists = errors.New("there is one already")
 	// ErrInvalid says that a service cannot be as described.
 	ErrInvalid = errors.New("not a pinning service")
 	// ErrRefused says that a connection was not made, because of where it would
@@ -191,7 +191,12 @@ func (s *Services) Add(ctx context.Context, v Service) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.services[v.Name] != nil {
-		return fmt.Errorf("add %q: %w", v.Name, ErrExists)
+		return fmt.Errorf("add pinning service %q: %w of that name", v.Name, ErrExists)
+	}
+	for _, other := range s.services {
+		if other.Endpoint == v.Endpoint {
+			return fmt.Errorf("add pinning service %q: %w with that endpoint, %q", v.Name, ErrExists, other.Name)
+		}
 	}
 	if len(s.services) >= maxServices {
 		return fmt.Errorf("add %q: %w: there are %d already", v.Name, ErrInvalid, maxServices)

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -246,6 +247,7 @@ func TestImpossibleServices(t *testing.T) {
 		{Name: "a", Endpoint: "gopher://example.org/", TokenFile: "/t"},
 		{Name: "a", Endpoint: "unix:///run/docker.sock", TokenFile: "/t"},
 		{Name: "a", Endpoint: "ftp://example.org/", TokenFile: "/t"},
+		{Name: "origin", Endpoint: "https://example.org", TokenFile: f.token},
 	} {
 		err := f.Add(context.Background(), v)
 		if !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), secret) {
@@ -259,13 +261,17 @@ func TestImpossibleServices(t *testing.T) {
 	if err := f.Add(context.Background(), ok); !errors.Is(err, ErrExists) {
 		t.Errorf("added twice: %v", err)
 	}
+	ok.Name, ok.Endpoint = "b", "https://example.org/"
+	if err := f.Add(context.Background(), ok); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), `with that endpoint, "a"`) {
+		t.Errorf("another with the same endpoint: %v", err)
+	}
 	for n := 1; n < maxServices; n++ {
-		ok.Name = "a" + strings.Repeat("a", n)
+		ok.Name, ok.Endpoint = "a"+strings.Repeat("a", n), fmt.Sprintf("https://example.org/%d", n)
 		if err := f.Add(context.Background(), ok); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ok.Name = "b"
+	ok.Name, ok.Endpoint = "b", "https://example.org/b"
 	if err := f.Add(context.Background(), ok); !errors.Is(err, ErrInvalid) {
 		t.Errorf("one more than there may be: %v", err)
 	}

@@ -320,7 +320,10 @@ func TestFlappingIsNotAskedOften(t *testing.T) {
 // A node that two services name fetches for both.
 func TestFetchesFor(t *testing.T) {
 	v, f, d, id := visited(t)
-	f.add(v, "other")
+	other := Service{Name: "other", Endpoint: v.URL + "/%70sa", TokenFile: f.token} // another spelling of the same
+	if err := f.Add(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
 	f.Keep(seg(1), "")
 	f.until("let in by both", func() bool { return d.has(id) && len(f.FetchesFor(id, seg(1))) == 2 })
 	if got := f.FetchesFor(id, seg(1)); fmt.Sprint(got) != "[first other]" || f.FetchesFor(id, seg(2)) != nil {
