@@ -1,11 +1,13 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/gateway/admin/wire/swarm"
 )
@@ -177,7 +179,11 @@ func (a *app) stationRemove() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := api.RemoveStation(c.Context(), args[0], force); err != nil {
+			err = api.RemoveStation(c.Context(), args[0], force)
+			if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == "station_not_empty" {
+				return &failure{exit: exitConflict, code: refused.Code, what: "station " + args[0] + " has segments", cause: err, next: "`musen ls " + args[0] + "` lists them; --force removes them with it"}
+			}
+			if err != nil {
 				return noStation(err, args[0])
 			}
 			if a.json {

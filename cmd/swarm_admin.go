@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -125,11 +126,28 @@ func memberError(err error) error {
 	case errors.Is(err, member.ErrUnknown):
 		return fmt.Errorf("%w: %w", musen.ErrNotFound, err)
 	case errors.Is(err, member.ErrTaken):
-		return fmt.Errorf("%w: %w", err, musen.ErrExists)
+		return kindOf{err, err.Error(), musen.ErrExists}
 	case errors.Is(err, member.ErrInvalid), errors.Is(err, member.ErrFull):
-		return fmt.Errorf("%w: %w", err, musen.ErrInvalid)
+		return kindOf{err, without(err, member.ErrInvalid), musen.ErrInvalid}
 	}
 	return err
+}
+
+// kindOf is an error that the admin API knows as one of its kinds, and tells in
+// words that do not name the kind.
+type kindOf struct {
+	cause error
+	words string
+	kind  error
+}
+
+func (k kindOf) Error() string { return k.words }
+
+func (k kindOf) Unwrap() []error { return []error{k.cause, k.kind} }
+
+// without is what err says but for the name of its kind, where it says more.
+func without(err, kind error) string {
+	return strings.Replace(err.Error(), kind.Error()+": ", "", 1)
 }
 
 // health is the keeper as the admin API shows it.
@@ -244,9 +262,9 @@ func serviceError(err error) error {
 	case errors.Is(err, remote.ErrService):
 		return fmt.Errorf("%w: %w", musen.ErrNotFound, err)
 	case errors.Is(err, remote.ErrExists):
-		return fmt.Errorf("%w: %w", err, musen.ErrExists)
+		return kindOf{err, err.Error(), musen.ErrExists}
 	case errors.Is(err, remote.ErrInvalid), errors.Is(err, remote.ErrToken):
-		return fmt.Errorf("%w: %w", err, musen.ErrInvalid)
+		return kindOf{err, without(err, remote.ErrInvalid), musen.ErrInvalid}
 	}
 	return err
 }

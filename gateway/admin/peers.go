@@ -121,7 +121,7 @@ func (s *Server) invite(c *gin.Context, _ call) error {
 	case !isName(r.Name) || !isName(r.Site):
 		return errField.with("The name or the site is not one line of text of at most %d bytes, without characters that change its direction.", maxName)
 	case r.TTL < 0 || r.TTL > int64(maxInviteTTL/time.Second):
-		return errField.with("The ttl is not from 1 to %d seconds.", int64(maxInviteTTL/time.Second))
+		return badTTL(maxInviteTTL)
 	}
 	made, err := invites.Invite(c.Request.Context(), r)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -91,9 +92,19 @@ func lifetime(seconds int64, usual, longest time.Duration) (time.Duration, error
 		return usual, nil
 	}
 	if seconds < 0 || seconds > int64(longest/time.Second) {
-		return 0, errField.with("The ttl is not from 1 to %d seconds.", int64(longest/time.Second))
+		return 0, badTTL(longest)
 	}
 	return time.Duration(seconds) * time.Second, nil
+}
+
+// badTTL refuses a ttl, and says in words how long the longest is.
+func badTTL(longest time.Duration) error {
+	const day = 24 * time.Hour
+	words := longest.String()
+	if longest%day == 0 {
+		words = strconv.Itoa(int(longest/day)) + " days"
+	}
+	return errField.with("The ttl is not from 1 second to %s (%d seconds).", words, int64(longest/time.Second))
 }
 
 // verify reads segments back and answers with one line of JSON for each, as

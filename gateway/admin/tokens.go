@@ -188,7 +188,7 @@ func readAction(name string) (policy.Action, error) {
 	if a := policy.Action(name); slices.Contains(policy.Actions(), a) {
 		return a, nil
 	}
-	return "", errField.with("The action %.80q is not known.", name)
+	return "", errField.with("The action %.80q is none of listen, download, releaseKey, add, manage, moderate, audit and host.", name)
 }
 
 // revoke ends one token, all credentials of a subject, or all that a key signed,
