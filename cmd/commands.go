@@ -34,7 +34,11 @@ func (a *app) api() (*client.Client, error) {
 		return nil, err
 	}
 	socket := filepath.Join(home, adminSocket)
-	if cfg, err := loadConfig(home, nil); err == nil {
+	cfg, err := loadConfig(home, nil)
+	if noHome(err) {
+		return nil, &failure{exit: exitNoNode, code: "no_node", what: "no node is running: there is no home in " + home, next: "make one with `musen init`, or name yours with --home or MUSEN_HOME"}
+	}
+	if err == nil {
 		if !cfg.HasKeys() {
 			return nil, hostsHome(home, cfg.Role)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ipfs/go-cid"
+	"github.com/spf13/cobra"
 
 	"github.com/musenai/musen/gateway/admin/client"
 )
@@ -85,7 +86,19 @@ func exitByCode(code string, status int) int {
 
 // usageError says that the command line cannot be carried out as it is.
 func usageError(format string, args ...any) error {
-	return &failure{exit: exitUsage, code: "usage", what: fmt.Sprintf(format, args...), next: "see `musen help` for the commands and `musen COMMAND --help` for one of them"}
+	return &failure{exit: exitUsage, code: "usage", what: fmt.Sprintf(format, args...)}
+}
+
+// withHelp names the help of the command that was typed wrongly.
+func withHelp(c *cobra.Command, err error) error {
+	var f *failure
+	if errors.As(err, &f) && f.code == "usage" && f.next == "" {
+		f.next = "see `" + c.CommandPath() + " --help`"
+		if !c.HasParent() {
+			f.next = "see `musen help` for the commands"
+		}
+	}
+	return err
 }
 
 // helpFor is what to do about a refusal of the node. Why something went wrong
@@ -116,6 +129,8 @@ func explain(err error) *failure {
 		return &failure{exit: exitByCode(refused.Code, refused.Status), code: refused.Code, what: prefixOf(err, refused) + what, next: helpFor(refused), cause: err}
 	case errors.Is(err, client.ErrNotRunning):
 		return &failure{exit: exitNoNode, code: "no_node", cause: err, next: "start it with `musen serve`; a home is made with `musen init`"}
+	case errors.Is(err, client.ErrWentAway):
+		return &failure{exit: exitNoNode, code: "no_node", what: prefixOf(err, client.ErrWentAway) + client.ErrWentAway.Error(), cause: err, next: "its log says why; start it with `musen serve`, and see what was done before you type it again"}
 	case errors.Is(err, context.Canceled):
 		return &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
 	}

@@ -173,6 +173,8 @@ func checkEmpty(home string) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return &failure{exit: exitConflict, code: "home_exists", what: home + " is, or lies below, what is no folder", next: "give another home with --home", cause: err}
 	case err != nil:
 		return initFailed(home, err)
 	case len(entries) > 0:

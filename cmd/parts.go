@@ -40,7 +40,7 @@ func loadConfig(home string, flags map[string]string) (config.Config, error) {
 		err = cfg.Check()
 	}
 	if err != nil {
-		return cfg, &failure{exit: exitUsage, code: "bad_config", cause: err, next: "`musen config show` prints every setting and where it comes from"}
+		return cfg, &failure{exit: exitUsage, code: "bad_config", cause: err, next: "correct it where it is set; the comments in " + configFile + " say what each setting may be"}
 	}
 	return cfg, nil
 }

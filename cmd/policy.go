@@ -47,7 +47,7 @@ func (a *app) policyFiles(args []string) (files []policy.File, name string, err 
 	if len(args) == 1 {
 		info, err := os.Stat(args[0])
 		if err != nil {
-			return nil, "", &failure{exit: exitUsage, code: "no_file", cause: err}
+			return nil, "", &failure{exit: exitUsage, code: "no_file", cause: err, next: "name a file of Cedar policies, or a folder of *.cedar; without one, those that the home is configured with are checked"}
 		}
 		if name = args[0]; info.IsDir() {
 			place.Dir = name

@@ -33,7 +33,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	root := newRoot(a)
 	root.SetArgs(args)
-	return report(stderr, a.json, root.ExecuteContext(ctx))
+	typed, err := root.ExecuteContextC(ctx)
+	return report(stderr, a.json, withHelp(typed, err))
 }
 
 // newRoot makes the command tree.

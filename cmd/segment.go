@@ -14,9 +14,16 @@ import (
 )
 
 func (a *app) lsCommand() *cobra.Command {
-	return &cobra.Command{
+	var station string
+	c := &cobra.Command{
 		Use: "ls [STATION]", Short: "List the segments of a station, or of all", Args: atMost("one station"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if station != "" && len(args) > 0 {
+				return usageError("give one station, as %q or with --station", args[0])
+			}
+			if station != "" {
+				args = []string{station}
+			}
 			api, err := a.api()
 			if err != nil {
 				return err
@@ -51,6 +58,8 @@ func (a *app) lsCommand() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().StringVar(&station, "station", "", "the same as STATION")
+	return c
 }
 
 func (a *app) showCommand() *cobra.Command {
@@ -184,13 +193,12 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid, repair bool) error {
 	if repair {
 		results, next = api.Repair, "what kept it from being mended stands above. If no peer has a block, add the damaged segments again from their source, and check the disk"
 	}
-	var sound, damaged, mended int
-	var bytes int64
+	var sound, damaged, mended, bytes int64
 	for v, err := range results(c.Context(), ids...) {
 		if err != nil {
 			return err
 		}
-		mended += v.Mended
+		mended += int64(v.Mended)
 		if bytes += v.Bytes; v.OK {
 			sound++
 		} else {
@@ -206,9 +214,9 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid, repair bool) error {
 		}
 	}
 	if !a.json {
-		fmt.Fprintf(a.stdout, "%d segments sound, %d damaged, %s of audio opened\n", sound, damaged, size(bytes))
+		fmt.Fprintf(a.stdout, "%s sound, %d damaged, %s of audio opened\n", several(sound, "segment"), damaged, size(bytes))
 		if repair {
-			fmt.Fprintf(a.stdout, "%d blocks replaced by those of peers\n", mended)
+			fmt.Fprintf(a.stdout, "%s replaced by those of peers\n", several(mended, "block"))
 		}
 	}
 	if damaged > 0 {
@@ -220,7 +228,7 @@ func (a *app) verify(c *cobra.Command, ids []cid.Cid, repair bool) error {
 // printVerified writes what is to be said of one segment.
 func (a *app) printVerified(v wire.Verified) (err error) {
 	if v.Mended > 0 {
-		_, err = fmt.Fprintf(a.stdout, "mended   %s  %d blocks\n", printable(v.CID), v.Mended)
+		_, err = fmt.Fprintf(a.stdout, "mended   %s  %s\n", printable(v.CID), several(int64(v.Mended), "block"))
 	}
 	if err == nil && !v.OK {
 		_, err = fmt.Fprintf(a.stdout, "damaged  %s  %s\n", printable(v.CID), printable(strings.ReplaceAll(v.Error, "\n", "; ")))
@@ -243,7 +251,7 @@ func (a *app) gcCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(r)
 			}
-			fmt.Fprintf(a.stdout, "removed %d blocks, %s\n", r.Removed, size(r.Freed))
+			fmt.Fprintf(a.stdout, "removed %s, %s\n", several(int64(r.Removed), "block"), size(r.Freed))
 			return nil
 		},
 	}

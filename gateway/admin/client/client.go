@@ -28,6 +28,10 @@ import (
 // node is not running, or not there.
 var ErrNotRunning = errors.New("the node is not running")
 
+// ErrWentAway says that the node ended the connection before its answer was
+// whole: it may have done what it was asked, or not.
+var ErrWentAway = errors.New("the node went away before it had answered")
+
 // An Error is the node's refusal of a request.
 type Error struct {
 	Status    int    `json:"status"`
@@ -154,7 +158,7 @@ func (c *Client) do(req *http.Request, out any) error {
 		err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out)
 	}
 	if err != nil {
-		return fmt.Errorf("read the node's answer to %s %s: %w", req.Method, req.URL.Path, err)
+		return fmt.Errorf("read the node's answer to %s %s: %w", req.Method, req.URL.Path, wentAway(err))
 	}
 	return nil
 }
@@ -185,6 +189,16 @@ func notRunning(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" &&
 		(errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) {
 		return fmt.Errorf("%w: %w", ErrNotRunning, err)
+	}
+	return wentAway(err)
+}
+
+// wentAway adds ErrWentAway to an error of a connection that ended.
+func wentAway(err error) error {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return fmt.Errorf("%w: %w", ErrWentAway, err)
+		}
 	}
 	return err
 }
