@@ -22,7 +22,7 @@ type Report struct {
 }
 
 // BlockChecker checks the hash of a block that is held here, and of the blocks
-// between it and its leaves.
+// between it and its leaves. Its errors name the block.
 type BlockChecker interface {
 	Verify(ctx context.Context, c cid.Cid) error
 }
@@ -44,7 +44,7 @@ func (e *Edge) Verify(ctx context.Context, g policy.Grant, blocks BlockChecker, 
 	r.CID = s.CID
 	for _, leaf := range s.Leaves {
 		if err := blocks.Verify(ctx, leaf); err != nil {
-			r.Err = errors.Join(r.Err, fmt.Errorf("block %s: %w", leaf, err))
+			r.Err = errors.Join(r.Err, err)
 			continue
 		}
 		r.Blocks++

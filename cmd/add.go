@@ -35,10 +35,11 @@ func (a *app) addCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "add --station STATION FILE|DIR|-...", Short: "Seal audio and add it to a station",
 		Long: `add seals each file, adds it to IPFS and pins it. When it prints a CID, that segment
-is durable. A folder stands for the audio files in it and below; - is standard input.
-Audio that the station has already is not added twice, unless --again is given. With
---wait it waits for copies on peers, and exits with 9 if they were not made in time:
-the segments are stored all the same, and the copies go on being made.`,
+is stored: key, blocks and record are on the disk of this node. A folder stands for the
+audio files in it and below; - is standard input. Audio that the station has already is
+not added twice, unless --again is given. With --wait it waits for copies on peers, and
+exits with 9 if they were not made in time: the segments are stored all the same, and
+the copies go on being made.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			meta.PublishAt, meta.ExpiresAt = publish.Time, expires.Time
 			files, err := audioFiles(args)

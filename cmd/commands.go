@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -35,7 +36,7 @@ func (a *app) api() (*client.Client, error) {
 	}
 	socket := filepath.Join(home, adminSocket)
 	cfg, err := loadConfig(home, nil)
-	if noHome(err) {
+	if _, none := os.Lstat(socket); noHome(err) && none != nil {
 		return nil, &failure{exit: exitNoNode, code: "no_node", what: "no node is running: there is no home in " + home, next: "make one with `musen init`, or name yours with --home or MUSEN_HOME"}
 	}
 	if err == nil {

@@ -181,7 +181,7 @@ func TestStatusOfCopies(t *testing.T) {
 		wantLine(t, out, "fewer", "4 have fewer copies than could be")
 		wantLine(t, out, "purging", "2 ")
 		wantLine(t, out, "strangers", "1 ")
-		wantLine(t, out, songCID, "jazz", "replicated", "1 of 2 copies proved", "2026-03-04")
+		wantLine(t, out, songCID, "jazz", "replicated", "2026-03-04", "1 of 2 copies proved")
 		wantLine(t, out, otherCID, "none", "no copy answers")
 		wantLine(t, out, "and 1 more")
 	}
@@ -395,7 +395,7 @@ func TestGCNamesWhatItCannotSee(t *testing.T) {
 	wantLine(t, errs, "add the damaged segments again")
 	r.musen("remove", bad.CID)
 	wantLine(t, r.musen("gc"), "removed")
-	wantLine(t, r.musen("verify"), "1 segments sound, 0 damaged")
+	wantLine(t, r.musen("verify"), "1 segment sound, 0 damaged")
 }
 
 func exitsWith(t *testing.T, err error, code int) {

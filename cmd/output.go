@@ -39,6 +39,7 @@ func newTable(w io.Writer, head ...any) table.Writer {
 	style.Format.Header = text.FormatDefault
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
 	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
 	t.AppendHeader(head)
 	return t
 }

@@ -249,7 +249,7 @@ func (a *app) peerDrain() *cobra.Command {
 			if a.json {
 				return a.printJSON(p)
 			}
-			_, err = fmt.Fprintf(a.stdout, "draining %s: %d segments to move\n", printable(firstOf(p.Name, p.ID)), p.Held)
+			_, err = fmt.Fprintf(a.stdout, "draining %s: %s to move\n", printable(firstOf(p.Name, p.ID)), several(p.Held, "segment"))
 			return err
 		},
 	}

@@ -131,7 +131,7 @@ func wanted(w swarm.Want) string {
 			s = "1 copy"
 		}
 	}
-	if w.Spread == swarm.SpreadSite {
+	if w.Spread == swarm.SpreadSite && w.Max > 1 {
 		s += " on different sites"
 	}
 	if w.Community > 0 {
@@ -163,7 +163,7 @@ func (a *app) pinRecover() *cobra.Command {
 			if a.json {
 				return a.printJSON(r)
 			}
-			_, err = fmt.Fprintf(a.stdout, "trying again for %d segments\n", r.Segments)
+			_, err = fmt.Fprintf(a.stdout, "trying again for %s\n", several(int64(r.Segments), "segment"))
 			return err
 		},
 	}
@@ -245,14 +245,14 @@ func (a *app) serviceList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := newTable(a.stdout, "NAME", "ENDPOINT", "STATE", "HELD", "WAITING", "FAILED", "TOKEN FILE", "PROBLEM", "NEXT TRY")
+			t := newTable(a.stdout, "NAME", "ENDPOINT", "STATE", "HELD", "WAITING", "FAILED", "TOKEN FILE", "NEXT TRY", "PROBLEM")
 			for _, s := range all {
 				if a.json {
 					if err := a.printJSON(s); err != nil {
 						return err
 					}
 				}
-				appendRow(t, s.Name, s.Endpoint, stateOf(s), strconv.Itoa(s.Held), strconv.Itoa(s.Waiting), strconv.Itoa(s.Failed), filepath.ToSlash(s.TokenFile), s.Reason, when(s.Next))
+				appendRow(t, s.Name, s.Endpoint, stateOf(s), strconv.Itoa(s.Held), strconv.Itoa(s.Waiting), strconv.Itoa(s.Failed), filepath.ToSlash(s.TokenFile), when(s.Next), s.Reason)
 			}
 			if !a.json {
 				t.Render()
@@ -318,10 +318,10 @@ func (a *app) printLeft(name string, before, after swarm.Service) error {
 	switch name = printable(name); {
 	case after.Name != "":
 		left.State, left.Segments = "leaving", after.Removing
-		words = fmt.Sprintf("leaving pinning service %%s: %d segments to unpin there; it is listed as leaving until it has confirmed that\n", after.Removing)
+		words = fmt.Sprintf("leaving pinning service %%s: %s to unpin there; it is listed as leaving until it has confirmed that\n", several(int64(after.Removing), "segment"))
 	case before.Leaving:
 		left.State, left.Segments = "forgotten", before.Removing
-		words = fmt.Sprintf("forgot pinning service %%s; %d segments may stay pinned there, sealed\n", before.Removing)
+		words = fmt.Sprintf("forgot pinning service %%s; %s may stay pinned there, sealed\n", several(int64(before.Removing), "segment"))
 	}
 	if a.json {
 		return a.printJSON(left)

@@ -31,12 +31,12 @@ func TestServiceInTrouble(t *testing.T) {
 			t.Errorf("the token is in %q", out)
 		}
 	}
-	lists(`far .* in use +0 +0 +1 .*refused to connect to 127\.0\.0\.1: not a public address +\d{4}-\d\d-\d\d \d\d:`)
+	lists(`far .* in use +0 +0 +1 .*\d{4}-\d\d-\d\d \d\d:.*refused to connect to 127\.0\.0\.1: not a public address`)
 	out := s.musen("pin", "service", "remove", "far")
-	if want := "leaving pinning service far: 1 segments to unpin there; it is listed as leaving until it has confirmed that"; out != want {
+	if want := "leaving pinning service far: 1 segment to unpin there; it is listed as leaving until it has confirmed that"; out != want {
 		t.Errorf("remove says %q", out)
 	}
-	lists(`far .* leaving, 1 to unpin +0 +0 +0 .*refused to connect to 127\.0\.0\.1: not a public address +\d{4}-`)
+	lists(`far .* leaving, 1 to unpin +0 +0 +0 .*\d{4}-.*refused to connect to 127\.0\.0\.1: not a public address`)
 	if out := s.musen("--json", "pin", "service", "remove", "far"); out != `{"removed":"far","state":"forgotten","segments":1}` {
 		t.Errorf("removing it again says %q", out)
 	}

@@ -163,7 +163,7 @@ func (w worries) fields(now time.Time) (fields [][2]string) {
 		fields = append(fields, [2]string{"draining", words})
 	}
 	for _, s := range w.Services[:min(len(w.Services), mostWorries)] {
-		words := fmt.Sprintf("%s, %d segments failed", s.Name, s.Failed)
+		words := s.Name + ", " + several(int64(s.Failed), "segment") + " failed"
 		if s.Reason != "" {
 			words += ": " + s.Reason
 		}
@@ -244,9 +244,9 @@ func (a *app) printUnhealthy(r *swarm.Replication) {
 	if r == nil || len(r.List) == 0 {
 		return
 	}
-	t := newTable(a.stdout, "CID", "STATION", "LEVEL", "PROBLEM", "NEXT TRY")
+	t := newTable(a.stdout, "CID", "STATION", "LEVEL", "NEXT TRY", "PROBLEM")
 	for _, h := range r.List {
-		appendRow(t, h.CID, h.StationName, h.Level, localTimes(h.Reason), when(h.Next))
+		appendRow(t, h.CID, h.StationName, h.Level, when(h.Next), localTimes(h.Reason))
 	}
 	t.Render()
 	if r.Unhealthy > len(r.List) {
