@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -188,7 +189,11 @@ func readAction(name string) (policy.Action, error) {
 	if a := policy.Action(name); slices.Contains(policy.Actions(), a) {
 		return a, nil
 	}
-	return "", errField.with("The action %.80q is none of listen, download, releaseKey, add, manage, moderate, audit and host.", name)
+	known := make([]string, 0, len(policy.Actions()))
+	for _, a := range policy.Actions() {
+		known = append(known, string(a))
+	}
+	return "", errField.with("The action %.80q is none of %s.", name, strings.Join(known, ", "))
 }
 
 // revoke ends one token, all credentials of a subject, or all that a key signed,
