@@ -24,6 +24,8 @@ func roofs() map[string][]string {
 		"internal/front":    {},
 		"internal/password": {},
 		"internal/limit":    {},
+		"internal/watch":    {},
+		"internal/alert":    {},
 		"internal/outbound": {},
 		"internal/jwks":     {"policy", "internal/outbound"},
 		"internal/consent":  {".", "policy"},
