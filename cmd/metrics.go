@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/musenai/musen/gateway"
+	"github.com/musenai/musen/internal/alert"
+	"github.com/musenai/musen/internal/watch"
 )
 
 // serveMetrics opens the metrics listener if one is configured.
@@ -84,7 +86,7 @@ func (n *runningNode) registry() *prometheus.Registry {
 			}
 			return float64(st.Free)
 		}),
-		responses{n.public},
+		responses{n.public}, alerts{n.watch, n.alarm.sender},
 	)
 	return r
 }
@@ -106,4 +108,39 @@ func (r responses) Collect(to chan<- prometheus.Metric) {
 func (r responses) desc() *prometheus.Desc {
 	return prometheus.NewDesc("musen_responses_total", "Answers of the public listener, by route, status, code of the refusal and limit that was exceeded.",
 		[]string{"route", "status", "code", "limit"}, nil)
+}
+
+// alerts counts anomalies, and the calls about them.
+type alerts struct {
+	watch  *watch.Watch
+	sender *alert.Sender // nil: there are no calls
+}
+
+// Describe implements prometheus.Collector.
+func (a alerts) Describe(to chan<- *prometheus.Desc) {
+	to <- a.found()
+	to <- a.calls()
+}
+
+// Collect implements prometheus.Collector.
+func (a alerts) Collect(to chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, n uint64, label string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label) // panics only for a wrong number of labels
+	}
+	for _, r := range watch.Rules() {
+		count(a.found(), a.watch.Count(r), string(r))
+	}
+	if a.sender != nil {
+		sent, lost, _ := a.sender.Counts()
+		count(a.calls(), sent, "taken")
+		count(a.calls(), lost, "lost")
+	}
+}
+
+func (a alerts) found() *prometheus.Desc {
+	return prometheus.NewDesc("musen_anomalies_total", "How often what looks like abuse was found, by rule.", []string{"rule"}, nil)
+}
+
+func (a alerts) calls() *prometheus.Desc {
+	return prometheus.NewDesc("musen_alert_calls_total", "Calls about anomalies, by what became of them.", []string{"outcome"}, nil)
 }

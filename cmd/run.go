@@ -24,6 +24,7 @@ import (
 	"github.com/musenai/musen/internal/fleet"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/internal/swarm"
+	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/policy/folder"
 )
@@ -69,6 +70,8 @@ type runningNode struct {
 	credentials *credentials
 	rotated     atomic.Pointer[credentials] // the same, for who hears of a rotation
 	rules       *folder.Folder
+	watch       *watch.Watch
+	alarm       *alarm
 	origin      *musen.Origin
 	edge        *musen.Edge
 	swarm       *swarm.Swarm   // of an origin
@@ -107,6 +110,9 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 		return n, err
 	}
 	if err = n.startRole(ctx, o.home); err != nil {
+		return n, err
+	}
+	if err = n.startWatch(); err != nil {
 		return n, err
 	}
 	if err = n.listen(o.home); err != nil {
@@ -213,7 +219,7 @@ func (n *runningNode) servePublic() (err error) {
 		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(), KeySet: n.credentials.keySet,
 		Ready:    func(context.Context) error { return n.rows.Current() },
 		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader,
-		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows,
+		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows, Watch: n.watch,
 		Limits: gateway.Limits{
 			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject, LimitedStreams: n.cfg.Limits.LimitedStreams,
 			URLBytes: int(p.MaxURL), HeaderBytes: int(p.MaxHeaderBytes), HeaderTimeout: p.ReadHeaderTimeout,
@@ -259,7 +265,8 @@ func rates(l config.Limits) gateway.Rates {
 
 func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
-		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials, Subjects: n.rows, Receipts: n.rows, Roles: n.rows,
+		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
+		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
 		Shares: n.rows, Passwords: n.gate.passwords,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,

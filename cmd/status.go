@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -58,6 +59,9 @@ func (a *app) nodeStatus(c *cobra.Command) error {
 			return err
 		}
 	}
+	if w.Alerts, err = recentAlerts(c.Context(), api, time.Now()); err != nil {
+		return err
+	}
 	if a.json {
 		return a.printJSON(struct {
 			wire.Status
@@ -98,6 +102,7 @@ type worries struct {
 
 	takers   map[string]int  // peers of each role that are there and stay
 	Services []swarm.Service `json:"failing_services,omitempty"`
+	Alerts   []wire.Alert    `json:"alerts,omitempty"` // of the last day
 }
 
 // findWorries asks for all peers and services. What the caller may not see, or
@@ -172,7 +177,31 @@ func (w worries) fields(now time.Time) (fields [][2]string) {
 		}
 		fields = append(fields, [2]string{"service", words})
 	}
+	for _, x := range w.Alerts[:min(len(w.Alerts), mostWorries)] {
+		fields = append(fields, [2]string{"alert", alertWords(x)})
+	}
 	return fields
+}
+
+// recentAlerts are those of the last day.
+func recentAlerts(ctx context.Context, api *client.Client, now time.Time) ([]wire.Alert, error) {
+	all, err := api.Alerts(ctx)
+	old := func(x wire.Alert) bool { return now.Sub(x.At) > 24*time.Hour }
+	return slices.DeleteFunc(all, old), unlessRefused(err)
+}
+
+// alertWords is an alert for a person.
+func alertWords(x wire.Alert) string {
+	words := when(x.At) + " " + x.Rule
+	switch {
+	case x.Subject != "":
+		words += " by " + x.Subject
+	case x.Credential != "":
+		words += " with " + x.Credential
+	case x.Share != "":
+		words += " at share " + x.Share
+	}
+	return fmt.Sprintf("%s: more than %d in %s", words, x.Threshold, time.Duration(x.Window)*time.Second)
 }
 
 func (a *app) stationStatus(c *cobra.Command, station string) error {

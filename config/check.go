@@ -29,6 +29,7 @@ func (c Config) Check() error {
 	c.checkRest(fault)
 	c.checkRole(fault)
 	c.checkReplica(fault)
+	c.checkAlerts(fault)
 	c.checkPolicy(fault)
 	c.checkPlatform(fault)
 	for _, l := range c.limits() {
@@ -276,7 +277,12 @@ func (c Config) limits() []limit {
 		count("limits.limited", c.Limits.Limited, 1, 1<<20),
 		count("limits.limited_streams", c.Limits.LimitedStreams, 1, 1<<20),
 		span("limits.burst", c.Limits.Burst, time.Second, time.Hour),
-		span("limits.pseudonym_life", c.Limits.PseudonymLife, time.Minute, 7*day),
+		span("limits.pseudonym_life", c.Limits.PseudonymLife, time.Hour, 7*day),
+		count("alerts.networks", c.Alerts.Networks, 0, 1000),
+		count("alerts.scraping", c.Alerts.Scraping, 0, 1<<20),
+		count("alerts.refusals", c.Alerts.Refusals, 0, 1<<30),
+		count("alerts.denied", c.Alerts.Denied, 0, 1<<30),
+		count("alerts.guesses", c.Alerts.Guesses, 0, 1<<30),
 		span("fleet.lease", c.Fleet.Lease, time.Second, time.Minute),
 		span("fleet.poll", c.Fleet.Poll, 50*time.Millisecond, 30*time.Second),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),

@@ -59,6 +59,8 @@ type Config struct {
 	Webhook Webhook `koanf:"webhook"`
 	// How much one client, credential or subject may ask for.
 	Limits Limits `koanf:"limits"`
+	// What is told to the operator, and what is done about it.
+	Alerts Alerts `koanf:"alerts"`
 	// Links that open a station to whoever has them.
 	Share Share `koanf:"share"`
 	// What the node writes to stderr.
@@ -330,6 +332,7 @@ func Default() Config {
 		},
 		Share:   Share{TTL: 30 * 24 * time.Hour, SessionTTL: 12 * time.Hour, PasswordsAtOnce: 2},
 		Webhook: defaultWebhook(),
+		Alerts:  defaultAlerts(),
 		Log:     Log{Level: "info", Format: "text"},
 	}
 }

@@ -71,6 +71,7 @@ func (b *body) Write(chunk []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.p.c.Writer.Write(chunk)
+	b.p.sent += int64(n)
 	b.gone = b.gone || err != nil
 	return n, err
 }

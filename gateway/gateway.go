@@ -37,6 +37,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/internal/front"
+	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
 )
 
@@ -99,6 +100,7 @@ type Options struct {
 	Opener   Opener
 	Verifier Verifier
 	Subjects policy.Subjects // whose requests are limited; nil: nobody's
+	Watch    *watch.Watch    // nil: nothing is watched
 
 	// Blocks must be offline: nothing is ever fetched for a stranger. Without
 	// Blocks or Index there is no /ipfs.

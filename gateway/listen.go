@@ -35,7 +35,7 @@ func (s *Server) listen(c *gin.Context) {
 	}
 	grant = grant.From(s.region(c.Request))
 	c.Set(cidKey, spelled)
-	if err := s.pace(grant); err != nil {
+	if err := s.pace(clientOf(c.Request.Context()), grant); err != nil {
 		s.refuse(c, err)
 		return
 	}
@@ -47,6 +47,9 @@ func (s *Server) listen(c *gin.Context) {
 	defer s.streams.release(subject)
 	download := query.Get("download") == "1"
 	st, err := s.open(c.Request.Context(), grant, id, download)
+	if errors.Is(err, musen.ErrNotFound) {
+		s.o.Watch.Denied(bearerOf(grant))
+	}
 	if err == nil {
 		err = take(s.rates.station, "station", st.Segment().Station)
 	}
@@ -59,6 +62,7 @@ func (s *Server) listen(c *gin.Context) {
 		return
 	}
 	p := &playback{server: s, c: c, grant: grant, stream: st, segment: st.Segment(), download: download}
+	defer p.report()
 	p.answer()
 }
 
@@ -150,6 +154,7 @@ type playback struct {
 	stream   Stream
 	segment  musen.Segment
 	download bool
+	sent     int64 // bytes of audio
 }
 
 // answer evaluates the conditions and the ranges of the request and sends what

@@ -130,6 +130,7 @@ func (s *Server) known(r *http.Request) bool {
 // countRefusal notes that a request was refused for what it came with, or for
 // what it asked for.
 func (s *Server) countRefusal(who client, status int) {
+	s.watchRefusal(who, status)
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		if !who.crowd {
@@ -138,9 +139,10 @@ func (s *Server) countRefusal(who client, status int) {
 	}
 }
 
-// pace refuses what is asked for too often with one credential, by one subject
-// or through one share.
-func (s *Server) pace(g policy.Grant) error {
+// pace notes that a credential was good, and refuses what is asked for too often
+// with it, by its subject or through its share.
+func (s *Server) pace(who client, g policy.Grant) error {
+	s.watchUse(who, g)
 	if id := cmp.Or(g.Session(), g.ID()); id != "" {
 		if err := take(s.rates.credential, "credential", id); err != nil {
 			return err

@@ -45,10 +45,13 @@ func (r *realm) servePaced(rates Rates) (*site, *watched) {
 	s := r.serve(func(o *Options) {
 		o.Verifier, o.Rates = w, rates
 		o.Rates.Burst = time.Second
-		o.ClientHeader, o.Proxies = "X-Forwarded-For", []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+		o.ClientHeader, o.Proxies = "X-Forwarded-For", loopbackProxies()
 	})
 	return s, w
 }
+
+// loopbackProxies has whoever connects from loopback be a proxy.
+func loopbackProxies() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 
 // as sends a GET for a client at an address.
 func (s *site) as(address, path string, headers ...string) answer {

@@ -81,7 +81,7 @@ func (s *Server) enterShare(c *gin.Context) {
 		return
 	}
 	if !known || share.Password != "" {
-		if !s.guess(c, secret, form, share.Password) {
+		if !s.guess(c, secret, form, share) {
 			return
 		}
 	}
@@ -105,17 +105,17 @@ func (s *Server) visit(c *gin.Context) (secret string, ok bool) {
 	return secret, true
 }
 
-// guess reports whether a password is the one that hash is of, and answers who
-// gave another. Each guess counts towards the limits until it was found right,
+// guess reports whether a password is that of a share, and answers who gave
+// another. Each guess counts towards the limits until it was found right,
 // so that many at once are no more than many in turn, and many listeners may
 // come at once.
-func (s *Server) guess(c *gin.Context, secret, password, hash string) bool {
+func (s *Server) guess(c *gin.Context, secret, password string, share musen.Share) bool {
 	giveBack, err := s.takeGuess(clientOf(c.Request.Context()), secret)
 	if err != nil {
 		s.refusePage(c, err)
 		return false
 	}
-	right, err := s.pages.Passwords.Matches(c.Request.Context(), password, hash)
+	right, err := s.pages.Passwords.Matches(c.Request.Context(), password, share.Password)
 	if right || err != nil {
 		giveBack()
 	}
@@ -123,6 +123,7 @@ func (s *Server) guess(c *gin.Context, secret, password, hash string) bool {
 	case err != nil:
 		s.refusePage(c, hashError(err))
 	case !right:
+		s.o.Watch.Guessed(share.ID)
 		s.note(c, nil, problem.Of(problem.WrongPassword))
 		s.page(c, http.StatusForbidden, "share.html", sharePage{Password: true, Wrong: "That is not the password."})
 	}

@@ -96,7 +96,7 @@ func (s *Server) tuneIn(c *gin.Context) (policy.Grant, musen.Station, error) {
 	}
 	grant, err := s.holder(cred, c.Request.Method)
 	if err == nil {
-		err = s.pace(grant)
+		err = s.pace(clientOf(c.Request.Context()), grant)
 	}
 	if err != nil {
 		return policy.Grant{}, musen.Station{}, err

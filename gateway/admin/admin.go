@@ -118,6 +118,7 @@ type Options struct {
 	Tokens   Tokens
 	Keys     Keys
 	Subjects Subjects
+	Alerts   Alerts
 	Receipts Receipts
 	Roles    Roles
 	Origin   Origin
@@ -195,7 +196,7 @@ func (l Limits) withDefaults() Limits {
 // check returns an error that names a part that is missing.
 func (o Options) check() error {
 	for name, missing := range map[string]bool{
-		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil,
+		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,

@@ -267,6 +267,7 @@ func probes(id, station, share string, actions []policy.Action) []probe {
 		{"POST", "/tokens/revoke", `{"jti":"j"}`, manage, true, false},
 		{"GET", "/keys", "", read, true, false},
 		{"POST", "/keys/rotate", `{"kind":"link"}`, manage, true, false},
+		{"GET", "/alerts", "", read, true, false},
 		{"GET", "/subjects", "", read, true, false},
 		{"PUT", "/subjects", `{"subject":"eve","state":"limited","reason":"why"}`, manage, true, false},
 		{"GET", "/roles", "", read, true, false},

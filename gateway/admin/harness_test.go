@@ -30,6 +30,7 @@ import (
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
 	"github.com/musenai/musen/policy/folder"
 )
@@ -41,6 +42,7 @@ const maxSegment = 2 << 20
 type world struct {
 	*memory
 	fleet    *fleet
+	watch    *watch.Watch // that nobody in a test meets, unless it wants to
 	t        *testing.T
 	server   *Server
 	issuer   *policy.Issuer
@@ -79,6 +81,7 @@ func newWorld(t *testing.T, change func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, log: &logBuffer{}}
 	w.memory, w.fleet = newMemory(w.now), newFleet(w.now)
+	w.watch = watch.New(watch.Options{Thresholds: map[watch.Rule]int{watch.Guesses: 1}, Now: w.now, Tell: func(watch.Alert) {}})
 	o := w.options()
 	if change != nil {
 		change(&o)
@@ -102,6 +105,7 @@ func (w *world) options() Options {
 	must(w.t, err)
 	return Options{
 		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
+		Alerts: w.watch,
 		Shares: w.memory, Passwords: newHasher(w.t),
 		Origin: origin, Checker: checker{edge, w.memory}, Node: w.memory,
 		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,

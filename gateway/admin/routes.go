@@ -117,6 +117,7 @@ func accessRoutes() []route {
 		{post, "/tokens/revoke", onNode, revoke, nil, (*Server).revoke},
 		{get, "/keys", onNode, readAccess, nil, (*Server).listKeys},
 		{post, "/keys/rotate", onNode, manageNode, nil, (*Server).rotateKey},
+		{get, "/alerts", onNode, readAccess, nil, (*Server).listAlerts},
 		{get, "/subjects", onNode, readAccess, []string{"subject"}, (*Server).listSubjects},
 		{http.MethodPut, "/subjects", onNode, revoke, nil, (*Server).setSubject},
 		{get, "/roles", onNode, readAccess, nil, (*Server).listRoles},

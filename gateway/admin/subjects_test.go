@@ -105,3 +105,18 @@ func TestStatesOfSubjects(t *testing.T) {
 		t.Errorf("the log names a subject: %s", w.log.String())
 	}
 }
+
+// P61: what looks like abuse is listed.
+func TestAlerts(t *testing.T) {
+	w := newWorld(t, nil)
+	if all, err := w.local.Alerts(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("at the beginning: %+v, %v", all, err)
+	}
+	for range 3 {
+		w.watch.Guessed("x")
+	}
+	want := wire.Alert{Rule: "guesses", At: w.now().UTC(), Count: 2, Threshold: 1, Window: 600, Share: "x"}
+	if all, err := w.local.Alerts(t.Context()); err != nil || len(all) != 1 || all[0] != want {
+		t.Errorf("listed %+v, %v, want %+v", all, err, want)
+	}
+}

@@ -36,7 +36,7 @@ func roofs() map[string][]string {
 		".":                 {"seal", "policy", "internal/media"},
 		"catalog":           {".", "policy"},
 		"internal/keyring":  {".", "seal", "policy"},
-		"gateway":           {".", "policy", "config", "web", "internal/cidpath", "internal/front", "internal/limit", "internal/password"},
+		"gateway":           {".", "policy", "config", "web", "internal/cidpath", "internal/front", "internal/limit", "internal/password", "internal/watch"},
 		"internal/host":     {"config", "node", "pin", "internal/cidpath", "internal/front"},
 		"internal/swarm":    {"config", "node", "pin"},
 		"internal/fleet":    {"node"},
@@ -58,7 +58,7 @@ type technology struct {
 // outside is which of our packages may import which technology. What is not
 // named may be imported everywhere.
 func outside() []technology {
-	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "internal/jwks", "internal/consent", "cmd", "internal/testnet", "bench"}
+	http := []string{"gateway", "node", "pin", "internal/front", "internal/host", "internal/outbound", "internal/jwks", "internal/consent", "internal/alert", "cmd", "internal/testnet", "bench"}
 	ipfs := []string{"node", "pin", "internal/host", "internal/swarm", "internal/fleet", "internal/testnet"}
 	sql := []string{"catalog"}
 	return []technology{

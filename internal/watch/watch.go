@@ -84,7 +84,7 @@ type Options struct {
 	Tell       func(Alert) // called at once, and must not wait
 }
 
-// A Watch counts. It is safe for concurrent use.
+// A Watch counts. It is safe for concurrent use; nil counts nothing.
 type Watch struct {
 	o      Options
 	tables map[Rule]*table
@@ -139,10 +139,10 @@ func (w *Watch) Guessed(share string) {
 // count has add count one more thing under key, and tells when that is beyond
 // the threshold.
 func (w *Watch) count(r Rule, key string, a Alert, add func(*entry) int) {
-	threshold := w.o.Thresholds[r]
-	if threshold <= 0 || key == "" {
+	if w == nil || w.o.Thresholds[r] <= 0 || key == "" {
 		return
 	}
+	threshold := w.o.Thresholds[r]
 	now := w.o.Now()
 	t := w.tables[r]
 	t.mu.Lock()

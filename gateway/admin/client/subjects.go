@@ -30,3 +30,10 @@ func (c *Client) SetSubject(ctx context.Context, change wire.SubjectChange) (s w
 	err = c.call(ctx, http.MethodPut, "/subjects", change, &s)
 	return s, err
 }
+
+// Alerts lists what looked like abuse, the last first.
+func (c *Client) Alerts(ctx context.Context) ([]wire.Alert, error) {
+	var list wire.Alerts
+	err := c.call(ctx, http.MethodGet, "/alerts", nil, &list)
+	return list.Alerts, err
+}

@@ -1,0 +1,175 @@
+package cmd
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/alert"
+	"github.com/musenai/musen/internal/outbound"
+	"github.com/musenai/musen/internal/watch"
+	"github.com/musenai/musen/policy"
+)
+
+// An alarm does what is to be done about alerts: it writes them to the log,
+// suspends whom the configuration says, and tells the operator's own system.
+type alarm struct {
+	suspend []string // rules
+	rows    suspender
+	sender  *alert.Sender // nil: nobody is told
+	log     *slog.Logger
+	queue   chan watch.Alert
+}
+
+// A suspender ends credentials.
+type suspender interface {
+	policy.Subjects
+	SetSubject(ctx context.Context, s musen.Subject) error
+	RevokeToken(ctx context.Context, id string) error
+}
+
+// maxAlerts is how many alerts may wait for the catalogue.
+const maxAlerts = 64
+
+// startWatch begins to watch for abuse.
+func (n *runningNode) startWatch() error {
+	c := n.cfg.Alerts
+	a := &alarm{suspend: c.Suspend, rows: n.rows, log: n.log, queue: make(chan watch.Alert, maxAlerts)}
+	var err error
+	if a.sender, err = newSender(c, n.log); err != nil {
+		return &failure{exit: exitUsage, code: "alerts", cause: err, next: "check [alerts] in config.toml"}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.run(ctx)
+	}()
+	n.alarm = a
+	n.watch = watch.New(watch.Options{
+		Thresholds: map[watch.Rule]int{
+			watch.Networks: c.Networks, watch.Scraping: c.Scraping, watch.Refusals: c.Refusals,
+			watch.Denied: c.Denied, watch.Guesses: c.Guesses,
+		},
+		Now: time.Now, Tell: a.tell,
+	})
+	n.closers = append(n.closers, func() error {
+		stop()
+		<-ended
+		if a.sender == nil {
+			return nil
+		}
+		return a.sender.Close()
+	})
+	return nil
+}
+
+// newSender makes what calls the operator's own system, or nil if there is none.
+func newSender(c config.Alerts, log *slog.Logger) (*alert.Sender, error) {
+	if c.URL == "" {
+		return nil, nil
+	}
+	secret, err := readSecret(c.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	o := outbound.Options{Hosts: c.AllowPrivate, Conns: 1}
+	if c.CAFile != "" {
+		if o.Roots, err = outbound.Roots(c.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	return alert.New(alert.Options{
+		URL: c.URL, Secret: secret, Client: outbound.New(o), Now: time.Now, Rand: rand.Reader, Log: log,
+	})
+}
+
+// readSecret reads a small file that only its owner may read.
+func readSecret(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 || info.Size() > 4<<10 {
+		return "", fmt.Errorf("%s: it is not a small file that its owner alone may read (chmod 600)", path)
+	}
+	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), err
+}
+
+// tell takes an alert. It does not wait.
+func (a *alarm) tell(x watch.Alert) {
+	select {
+	case a.queue <- x:
+	default: // it is in musen status all the same
+		a.log.Warn("anomaly; too many at once, nothing is done about it", "rule", x.Rule)
+	}
+}
+
+func (a *alarm) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case x := <-a.queue:
+			a.handle(ctx, x)
+		}
+	}
+}
+
+// anomaly is what the operator's own system is told. The names of subjects are
+// those that it gave them.
+type anomaly struct {
+	Rule       string `json:"rule"`
+	Count      int    `json:"count"`
+	Threshold  int    `json:"threshold"`
+	Window     int64  `json:"window_seconds"`
+	Subject    string `json:"subject,omitempty"`
+	Credential string `json:"credential,omitempty"` // id of a token, link or session
+	Share      string `json:"share,omitempty"`      // id
+	Suspended  bool   `json:"suspended"`            // the subject, or the session
+}
+
+// handle does all that is to be done about one alert. The log names nobody.
+func (a *alarm) handle(ctx context.Context, x watch.Alert) {
+	suspended := false
+	if slices.Contains(a.suspend, string(x.Rule)) {
+		var err error
+		if suspended, err = a.bar(ctx, x); err != nil {
+			a.log.Error("anomaly; whoever it was could not be suspended", "rule", x.Rule, "err", err)
+		}
+	}
+	a.log.Warn("anomaly", "rule", x.Rule, "count", x.Count, "threshold", x.Threshold, "window", x.Window, "suspended", suspended)
+	if a.sender == nil {
+		return
+	}
+	a.sender.Send("musen.anomaly", anomaly{
+		Rule: string(x.Rule), Count: x.Count, Threshold: x.Threshold, Window: int64(x.Window / time.Second),
+		Subject: x.Bearer.Subject, Credential: x.Bearer.Credential, Share: x.Share, Suspended: suspended,
+	})
+}
+
+// bar suspends the subject of an alert, unless it is barred already. Of a share
+// it ends the one session: the subject is everybody who has it.
+func (a *alarm) bar(ctx context.Context, x watch.Alert) (bool, error) {
+	switch b := x.Bearer; {
+	case b.Session:
+		err := a.rows.RevokeToken(ctx, b.Credential)
+		return err == nil, err
+	case b.Subject == "" || a.rows.SubjectState(b.Subject).Bars():
+		return false, nil
+	default:
+		err := a.rows.SetSubject(ctx, musen.Subject{
+			Name: b.Subject, State: policy.SubjectSuspended, Actor: "rule " + string(x.Rule), Changed: x.At,
+			Reason: fmt.Sprintf("%d in %s, more than %d", x.Count, x.Window, x.Threshold),
+		})
+		return err == nil, err
+	}
+}

@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/internal/watch"
+)
+
+// An alarm keeps what a Watch tells.
+type alarm struct {
+	mu   sync.Mutex
+	told []watch.Alert
+}
+
+func (a *alarm) tell(x watch.Alert) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told = append(a.told, x)
+}
+
+// rules is how often each rule was broken, and nothing of the rest.
+func (a *alarm) rules() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, x := range a.told {
+		names = append(names, string(x.Rule)+":"+x.Bearer.Subject)
+	}
+	return strings.Join(names, " ")
+}
+
+// serveWatched starts a Server behind a proxy, watched by those thresholds.
+func (r *realm) serveWatched(thresholds map[watch.Rule]int) (*site, *alarm) {
+	a := &alarm{}
+	w := watch.New(watch.Options{Thresholds: thresholds, Now: r.clock.Now, Tell: a.tell})
+	return r.serve(func(o *Options) {
+		o.Watch, o.Rates = w, unlimited()
+		o.ClientHeader, o.Proxies = "X-Forwarded-For", loopbackProxies()
+	}), a
+}
+
+// P61: one credential from many networks, audio that is taken faster than it
+// plays, segments that are tried and bursts of refusals are told of; who does a
+// little of each is not.
+func TestAnomaliesAreTold(t *testing.T) {
+	r := newRealm(t)
+	song := r.add(musen.Segment{Duration: time.Hour}, audioOf(100_000))
+	path := "/listen/" + song.CID.String()
+	as := func(subject string) string {
+		raw, _ := r.tokenFor(subject, "jazz")
+		return "Bearer " + raw
+	}
+	for _, c := range []struct {
+		rule watch.Rule
+		do   func(s *site, i int, token string)
+		want string
+	}{
+		{watch.Networks, func(s *site, i int, token string) {
+			s.wantStatus(s.as("2001:db8:0:"+strconv.Itoa(i)+"::77", path, "Authorization", token, "Range", "bytes=0-9"), 206, "a network")
+		}, "networks:ann"},
+		{watch.Scraping, func(s *site, _ int, token string) {
+			s.wantStatus(s.as("203.0.113.77", path, "Authorization", token), 200, "an hour of audio")
+		}, "scraping:ann"},
+		{watch.Denied, func(s *site, _ int, token string) {
+			s.wantStatus(s.as("203.0.113.77", "/listen/"+unknownCID(cid.Raw).String(), "Authorization", token), 404, "a try")
+		}, "denied:ann"},
+		{watch.Refusals, func(s *site, i int, _ string) {
+			s.wantStatus(s.as("203.0.113.77", path, "Authorization", "Bearer "+strconv.Itoa(i)), 401, "a refusal")
+		}, "refusals:"},
+	} {
+		t.Run(string(c.rule), func(t *testing.T) {
+			s, a := r.serveWatched(map[watch.Rule]int{c.rule: 4})
+			token := as("ann")
+			for i := range 4 {
+				c.do(s, i, token)
+			}
+			if got := a.rules(); got != "" {
+				t.Errorf("told of a little: %s", got)
+			}
+			for i := range 3 {
+				c.do(s, 4+i, token)
+			}
+			s.server.Shutdown(t.Context()) // what was sent is reported after the client has it
+			if got := a.rules(); got != c.want {
+				t.Errorf("told %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// H45: of clients that cannot be told apart nothing is said.
+func TestCrowdIsNotWatchedAsOne(t *testing.T) {
+	r := newRealm(t)
+	a := &alarm{}
+	w := watch.New(watch.Options{Thresholds: map[watch.Rule]int{watch.Refusals: 1, watch.Networks: 1}, Now: r.clock.Now, Tell: a.tell})
+	s := r.serve(func(o *Options) { o.Watch = w })
+	for range 10 {
+		s.wantStatus(s.ask("GET", "/listen/x"), 401, "from loopback")
+	}
+	if got := a.rules(); got != "" {
+		t.Errorf("told %s", got)
+	}
+}
+
+// What was sent counts, not what was asked for.
+func TestPlayingTime(t *testing.T) {
+	hour := musen.Segment{Size: 1000, Duration: time.Hour}
+	for sent, want := range map[int64]time.Duration{0: 0, 1000: time.Hour, 250: 15 * time.Minute, 2000: 2 * time.Hour} {
+		if got := playingTime(hour, sent); got != want {
+			t.Errorf("%d bytes: %v, want %v", sent, got, want)
+		}
+	}
+	if got := playingTime(musen.Segment{Size: 32_000}, 32_000); got != 2*time.Second {
+		t.Errorf("of unknown length: %v", got)
+	}
+	if got := playingTime(musen.Segment{}, 10); got != 0 {
+		t.Errorf("of no size: %v", got)
+	}
+}
