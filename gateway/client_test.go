@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -11,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/musenai/musen/policy"
 )
 
 func newClients(c *clock, header string, proxies ...string) *clients {
@@ -185,4 +190,34 @@ func BenchmarkPseudonym(b *testing.B) {
 	for b.Loop() {
 		_ = p.must(b, r)
 	}
+}
+
+// P40, H13: the trace of a handler that panics names nobody and holds no
+// credential.
+func TestPanicsNameNobody(t *testing.T) {
+	r := newRealm(t)
+	s := r.serve(func(o *Options) {
+		o.ClientHeader, o.Proxies = "X-Forwarded-For", loopbackProxies()
+		o.Opener = panics{}
+	})
+	token := r.token()
+	a := s.as("203.0.113.77", "/listen/"+unknownCID(cid.Raw).String(), "Authorization", "Bearer "+token)
+	if a.StatusCode != 500 {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	log := s.log.await("handler panicked")
+	for name, form := range map[string]string{
+		"address": "203.0.113.77", "address in hex": "cb00714d", "its words": "0xcb00714d", "peer": "127.0.0.1:", "token": token[len(token)-20:],
+	} {
+		if strings.Contains(log, form) {
+			t.Errorf("the %s is in %s", name, log)
+		}
+	}
+}
+
+// panics is an Opener that breaks, and says what it should not.
+type panics struct{ Opener }
+
+func (panics) Open(context.Context, policy.Grant, policy.Action, cid.Cid) (Stream, error) {
+	panic("203.0.113.77 came with a token")
 }

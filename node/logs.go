@@ -16,13 +16,21 @@ func routeLogs(l *slog.Logger) {
 	gologshim.SetDefaultHandler(golog.SlogHandler())
 	golog.SetPrimaryCore(&logCore{
 		log:     l,
-		address: regexp.MustCompile(`/(ip4|ip6|dns|dns4|dns6|dnsaddr)/[^/\s]+|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-fA-F:]+\]`),
+		address: addressPattern(),
 	})
 	golog.SetAllLoggers(golog.LevelError)
 	// These two complain every 30 s that there is nobody to bootstrap from.
 	for _, quiet := range []string{"core", "bootstrap"} {
 		_ = golog.SetLogLevel(quiet, "fatal") // fails only for an unknown level
 	}
+}
+
+// addressPattern finds network addresses in any spelling. It finds times of day
+// too, which is no loss.
+func addressPattern() *regexp.Regexp {
+	return regexp.MustCompile(`/(ip4|ip6|ip6zone|dns|dns4|dns6|dnsaddr)/[^/\s]+` + // of a multiaddress
+		`|\[?[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(:\d{1,3}(\.\d{1,3}){3}|\.\d{1,3}(\.\d{1,3}){2})?(%\w+)?\]?` +
+		`|\b\d{1,3}(\.\d{1,3}){3}\b`)
 }
 
 // logCore hands records of zap, which go-log uses, to slog. Fields are left
