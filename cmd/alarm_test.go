@@ -1,0 +1,127 @@
+package cmd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/musenai/musen/catalog"
+	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/watch"
+	"github.com/musenai/musen/policy"
+)
+
+// plain is a cipher that hides nothing.
+type plain struct{}
+
+func (plain) Encrypt(text, _ []byte) ([]byte, error)   { return append([]byte{1}, text...), nil }
+func (plain) Decrypt(sealed, _ []byte) ([]byte, error) { return sealed[1:], nil }
+
+func newRows(t *testing.T) *catalog.Catalog {
+	t.Helper()
+	rows, err := catalog.Create(t.Context(), filepath.Join(t.TempDir(), "catalogue.db"), catalog.Options{
+		Cipher: plain{}, Now: time.Now,
+		LookupMAC: func(b []byte) []byte { sum := sha256.Sum256(b); return sum[:] },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rows.Close() })
+	return rows
+}
+
+// P39, P61, P62: whoever breaks a rule that suspends is suspended, with the
+// reason; of a share it is the one session. The operator's own system hears of
+// it, and the log does not say who it was.
+func TestWhatIsDoneAboutAnAlert(t *testing.T) {
+	told := make(chan map[string]any, 10)
+	ops := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var call struct{ Data map[string]any }
+		_ = json.NewDecoder(r.Body).Decode(&call)
+		told <- call.Data
+	}))
+	defer ops.Close()
+	dir := t.TempDir()
+	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret")
+	for path, text := range map[string]string{
+		ca:     string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ops.Certificate().Raw})),
+		secret: "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var text strings.Builder
+	log := slog.New(slog.NewTextHandler(&text, nil))
+	settings := config.Alerts{URL: ops.URL, SecretFile: secret, CAFile: ca, AllowPrivate: []string{"127.0.0.1"}}
+	sender, err := newSender(settings, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sender.Close()
+	rows := newRows(t)
+	a := &alarm{suspend: []string{"scraping"}, rows: rows, sender: sender, log: log}
+	alert := func(rule watch.Rule, b watch.Bearer) watch.Alert {
+		return watch.Alert{Rule: rule, At: time.Now(), Bearer: b, Count: 25, Threshold: 24, Window: rule.Window()}
+	}
+	for _, c := range []struct {
+		alert     watch.Alert
+		suspended bool
+		state     policy.SubjectState
+	}{
+		{alert(watch.Denied, watch.Bearer{Credential: "1", Subject: "ann"}), false, policy.SubjectActive},
+		{alert(watch.Scraping, watch.Bearer{Credential: "1", Subject: "ann"}), true, policy.SubjectSuspended},
+		{alert(watch.Scraping, watch.Bearer{Credential: "2", Subject: "ann"}), false, policy.SubjectSuspended}, // was already
+		{alert(watch.Scraping, watch.Bearer{Credential: "3", Subject: "share:x", Session: true}), true, policy.SubjectActive},
+		{alert(watch.Scraping, watch.Bearer{Credential: "4"}), false, policy.SubjectActive},
+	} {
+		a.handle(t.Context(), c.alert)
+		got := <-told
+		if got["suspended"] != c.suspended || got["rule"] != string(c.alert.Rule) || got["count"] != 25.0 {
+			t.Errorf("%+v: told %v", c.alert, got)
+		}
+		if state := rows.SubjectState(c.alert.Bearer.Subject); state != c.state {
+			t.Errorf("%+v: the subject is %s", c.alert, state)
+		}
+	}
+	if !rows.Revoked("3", "", time.Now()) || rows.Revoked("1", "", time.Now()) {
+		t.Error("another credential than the session was ended")
+	}
+	s, err := rows.Subject(context.Background(), "ann")
+	if err != nil || s.Actor != "rule scraping" || s.Reason != "25 in 1h0m0s, more than 24" {
+		t.Errorf("record %+v, %v", s, err)
+	}
+	if strings.Contains(text.String(), "ann") || !strings.Contains(text.String(), "rule=scraping") {
+		t.Errorf("log: %s", text.String())
+	}
+}
+
+func TestSecretsThatOthersMayRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("whsec_x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSecret(path); err == nil {
+		t.Error("read")
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSecret(path); err != nil || s != "whsec_x" {
+		t.Errorf("%q, %v", s, err)
+	}
+	if _, err := newSender(config.Alerts{URL: "https://x.example", SecretFile: path}, slog.New(slog.NewTextHandler(io.Discard, nil))); err == nil {
+		t.Error("a secret that is none was taken")
+	}
+}
