@@ -124,3 +124,46 @@ func TestPlayingTime(t *testing.T) {
 		t.Errorf("of no size: %v", got)
 	}
 }
+
+// P24, P66: all who came in by one share have a rate together, and each of them
+// one alone; another share is not touched.
+func TestSharesAreLimited(t *testing.T) {
+	r := newRealm(t)
+	song := r.add(musen.Segment{}, audioOf(1000))
+	path := "/listen/" + song.CID.String()
+	s := r.open(hasher(t), func(o *Options) {
+		o.Rates = unlimited()
+		o.Rates.Share, o.Rates.Credential, o.Rates.Subject, o.Rates.Burst = 6, 4, 1, time.Second
+	})
+	_, one := r.share("jazz", nil)
+	_, two := r.share("jazz", nil)
+	ann, bob, eve := s.enter(one), s.enter(one), s.enter(two)
+	listen := func(session string) answer { return s.ask("GET", path, "Cookie", cookie(session)) }
+	for range 4 {
+		s.wantStatus(listen(ann), 200, "ann within her burst")
+	}
+	s.wantStatus(listen(ann), 429, "ann beyond it")
+	for range 2 {
+		s.wantStatus(listen(bob), 200, "bob within that of the share")
+	}
+	s.wantStatus(listen(bob), 429, "bob beyond it")
+	s.wantStatus(listen(eve), 200, "who came by another share")
+}
+
+// P61, H76: wrong passwords for one share are told of, whoever gives them.
+func TestGuessesAreTold(t *testing.T) {
+	r := newRealm(t)
+	a := &alarm{}
+	h := hasher(t)
+	s := r.open(h, func(o *Options) {
+		o.Watch = watch.New(watch.Options{Thresholds: map[watch.Rule]int{watch.Guesses: 3}, Now: r.clock.Now, Tell: a.tell})
+	})
+	share, secret := r.share("jazz", withPassword(t, h, aWord))
+	for i := range 5 {
+		s.post(secret, "password=wrong", "X-Forwarded-For", "203.0.113."+strconv.Itoa(i)).want(t, 403)
+		s.post(strings.Repeat("a", len(secret)), "password=wrong", "X-Forwarded-For", "203.0.113."+strconv.Itoa(i))
+	}
+	if len(a.told) != 1 || a.told[0].Rule != watch.Guesses || a.told[0].Share != share.ID {
+		t.Errorf("told %+v", a.told)
+	}
+}
