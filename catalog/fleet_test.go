@@ -89,10 +89,11 @@ func TestFleetHears(t *testing.T) {
 	issued := time.Now()
 	noErr(t, a.RevokeToken(ctx, "a token"))
 	noErr(t, b.RevokeSubject(ctx, "ann"))
+	noErr(t, a.RevokeKey(ctx, "acme|k1"))
 	settled(t, a, 2)
 	settled(t, b, 2)
 	for name, c := range map[string]*catalog.Catalog{"a": a, "b": b} {
-		if !c.Revoked("a token", "", issued) || !c.Revoked("", "ann", issued) {
+		if !c.Revoked("a token", "", issued) || !c.Revoked("", "ann", issued) || !c.KeyRevoked("acme|k1") {
 			t.Errorf("%s does not know what was revoked", name)
 		}
 	}

@@ -207,8 +207,9 @@ func TestEdgeBesideOrigin(t *testing.T) {
 	}
 }
 
-// P75: keys that are rotated at the origin are those of every gateway, within
-// seconds and without a restart; what was signed before stays good.
+// P75: keys that are rotated at the origin are those of every gateway, before
+// anything is signed with them and without a restart; what was signed before
+// stays good.
 func TestKeysRotateAtAllGateways(t *testing.T) {
 	t.Parallel()
 	g := startGateways(t, 1, "1m")
@@ -223,7 +224,9 @@ func TestKeysRotateAtAllGateways(t *testing.T) {
 	before := g.token("ann")
 	await(t, "the edge plays the song", plays(before))
 	g.musen("token", "rotate-key")
-	await(t, "the edge knows the new key", plays(g.token("bob")))
+	if !plays(g.token("bob"))() {
+		t.Error("the edge does not know the new key when the rotation is done")
+	}
 	if !plays(before)() {
 		t.Error("a token of the old key is refused")
 	}
