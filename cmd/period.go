@@ -13,8 +13,8 @@ type period time.Duration
 // maxDays is more than any duration here may have.
 const maxDays = 36500
 
-// parsePeriod reads a duration in days, hours, minutes and seconds. A day has
-// 24 hours.
+// parsePeriod reads a duration in whole days, hours, minutes and seconds. A day
+// has 24 hours.
 func parsePeriod(s string) (time.Duration, error) {
 	wrong := fmt.Errorf("%.40q is no duration: write it like 3d, 8h, 90m or 1d12h", s)
 	days, rest, some := strings.Cut(s, "d")
@@ -23,17 +23,17 @@ func parsePeriod(s string) (time.Duration, error) {
 	}
 	var d time.Duration
 	if some {
-		n, err := strconv.ParseFloat(days, 64)
-		if err != nil || n < 0 || n > maxDays || strings.ContainsAny(days, "eExXpPnNiI_+-") {
+		n, err := strconv.ParseUint(days, 10, 32)
+		if err != nil || n > maxDays {
 			return 0, wrong
 		}
-		d = time.Duration(n * 24 * float64(time.Hour))
+		d = time.Duration(n) * 24 * time.Hour
 	}
 	if rest == "" && some {
 		return d, nil
 	}
 	more, err := time.ParseDuration(rest)
-	if err != nil || more < 0 && some || more > maxDays*24*time.Hour {
+	if err != nil || strings.Contains(rest, ".") || more < 0 && some || more > maxDays*24*time.Hour {
 		return 0, wrong
 	}
 	return d + more, nil

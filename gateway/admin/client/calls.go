@@ -199,7 +199,7 @@ func lines(r io.Reader, yield func(wire.Verified, error) bool) {
 			return
 		}
 		if err != nil {
-			yield(wire.Verified{}, fmt.Errorf("read the results of verify: %w", err))
+			yield(wire.Verified{}, fmt.Errorf("read the results of verify: %w", wentAway(err)))
 			return
 		}
 		if !yield(v, nil) {

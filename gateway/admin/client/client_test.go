@@ -55,6 +55,36 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
+// A node that ends the connection before its answer is whole went away.
+func TestWentAway(t *testing.T) {
+	for name, begin := range map[string]string{
+		"no answer": "", "half of one": "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"cid\":",
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(conn, begin)
+			_ = conn.Close()
+		}))
+		c, err := client.NewTCP(s.URL, "token")
+		must(t, err)
+		if _, err := c.Add(t.Context(), "jazz", client.Upload{Audio: strings.NewReader("x")}); !errors.Is(err, client.ErrWentAway) {
+			t.Errorf("%s: upload: %v", name, err)
+		}
+		for _, err := range c.Verify(t.Context()) {
+			if !errors.Is(err, client.ErrWentAway) {
+				t.Errorf("%s: verify: %v", name, err)
+			}
+		}
+		c.Close()
+		s.Close()
+	}
+}
+
 // P3: a token crosses no network in the clear.
 func TestNewTCPRefusesAddresses(t *testing.T) {
 	for _, base := range []string{
