@@ -249,19 +249,19 @@ func summary(r *swarm.Replication) [][2]string {
 		{"copies", fmt.Sprintf("%d, of which %d proved", r.Copies, r.Proved)},
 	}
 	for _, f := range []struct {
-		name  string
-		n     int
-		words string
+		name      string
+		n         int
+		one, more string // what there is one of, and what else is to be said
 	}{
-		{"lost", r.Segments - r.Stored - r.Away, "segments without a whole copy"},
-		{"unreachable", r.Away, "segments without a whole copy, until a peer that is away is back"},
-		{"unhealthy", r.Unhealthy, "segments"},
-		{"fewer", r.Fewer, "have fewer copies than could be"},
-		{"purging", r.Purging, "removed segments that not all peers have deleted yet"},
-		{"strangers", r.Strangers, "pins of no segment, left alone"},
+		{"lost", r.Segments - r.Stored - r.Away, "segment", " without a whole copy"},
+		{"unreachable", r.Away, "segment", " without a whole copy, until a peer that is away is back"},
+		{"unhealthy", r.Unhealthy, "segment", ""},
+		{"fewer", r.Fewer, "segment", " with fewer copies than could be"},
+		{"purging", r.Purging, "removed segment", " that not all peers have deleted yet"},
+		{"strangers", r.Strangers, "pin", " of no segment, left alone"},
 	} {
 		if f.n > 0 {
-			fields = append(fields, [2]string{f.name, fmt.Sprintf("%d %s", f.n, f.words)})
+			fields = append(fields, [2]string{f.name, several(int64(f.n), f.one) + f.more})
 		}
 	}
 	return fields
