@@ -173,7 +173,9 @@ from the newest that was live. Tokens are not ended: revoke them by jti or subje
 			if a.json {
 				return a.printJSON(r)
 			}
-			fmt.Fprintln(a.stdout, r.URL)
+			if r.URL != "" {
+				fmt.Fprintln(a.stdout, r.URL)
+			}
 			_, err = fmt.Fprintf(a.stderr, "every share, session and link of %s before it has ended%s\n", printable(r.StationName), reached(r.Reach))
 			return err
 		},

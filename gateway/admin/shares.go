@@ -12,6 +12,7 @@ import (
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/gateway/problem"
 	"github.com/musenai/musen/internal/password"
+	"github.com/musenai/musen/policy"
 )
 
 // Shares keeps shares, durably on return.
@@ -213,7 +214,9 @@ func (s *Server) regenerateShare(c *gin.Context, in call) error {
 	if reach != nil {
 		reach.Took = s.Now().Sub(begun).Round(10 * time.Microsecond).Seconds()
 	}
-	return s.answer(c, http.StatusCreated, wire.Regenerated{
-		MadeShare: s.made(share, station, secret), Epoch: share.Epoch, Reach: reach,
-	})
+	made := s.made(share, station, secret)
+	if !s.Engine.Decide(in.grant, policy.ManageShares, resource(station)).Allowed() {
+		made.URL = "" // who may only end what there is gets no way in
+	}
+	return s.answer(c, http.StatusCreated, wire.Regenerated{MadeShare: made, Epoch: share.Epoch, Reach: reach})
 }

@@ -226,6 +226,21 @@ func TestRegenerateShare(t *testing.T) {
 	}
 }
 
+// P33: who may only end what there is ends it, and gets no way in.
+func TestRegenerateWithoutLink(t *testing.T) {
+	w := newWorld(t, nil)
+	jazz := w.station("jazz")
+	for action, want := range map[policy.Action]bool{policy.ManageShares: true, policy.Revoke: false} {
+		made, err := w.remote(w.token([]string{jazz.ID}, action)).RegenerateShare(t.Context(), "jazz")
+		if err != nil || (made.URL != "") != want || made.ID == "" {
+			t.Errorf("with %s: %+v, %v", action, made, err)
+		}
+	}
+	if epoch, _ := w.Epoch(jazz.ID); epoch != jazz.Epoch+2 {
+		t.Errorf("epoch %d", epoch)
+	}
+}
+
 // A listing has the shares of the stations that its caller may use.
 func TestSharesOfOthersAreNotListed(t *testing.T) {
 	w := newWorld(t, nil)

@@ -49,7 +49,7 @@ func FromShare(s musen.Share, station musen.Station, now time.Time) Share {
 // none.
 type MadeShare struct {
 	Share
-	URL string `json:"url"`
+	URL string `json:"url,omitempty"` // absent: the caller may not have it
 }
 
 // Shares is the answer to a listing of shares.
