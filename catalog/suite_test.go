@@ -42,6 +42,7 @@ func suite(t *testing.T, make factory) {
 		"revoked subjects":      testRevokeSubject,
 		"states of subjects":    testSubjects,
 		"roles":                 testRoles,
+		"approvals":             testApprovals,
 		"a lost suspension":     testUnrecordedSuspension,
 		"pruning":               testPruning,
 		"idempotency":           testIdempotency,

@@ -267,7 +267,8 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
 		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
-		Shares: n.rows, Passwords: n.gate.passwords,
+		Approvals: n.rows,
+		Shares:    n.rows, Passwords: n.gate.passwords,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,

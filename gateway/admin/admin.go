@@ -121,17 +121,19 @@ type Options struct {
 	Alerts   Alerts
 	Receipts Receipts
 	Roles    Roles
-	Origin   Origin
-	Checker  Checker
-	Node     Node
-	Engine   *policy.Engine
-	Verifier *policy.Verifier
-	Issuer   *policy.Issuer
-	Digest   func() hash.Hash // keyed, so that what is kept does not tell what audio it was
-	Now      func() time.Time // clock
-	Rand     io.Reader        // source of request ids
-	Log      *slog.Logger
-	Shares   Shares
+	// Approvals keeps what waits for a second person.
+	Approvals Approvals
+	Origin    Origin
+	Checker   Checker
+	Node      Node
+	Engine    *policy.Engine
+	Verifier  *policy.Verifier
+	Issuer    *policy.Issuer
+	Digest    func() hash.Hash // keyed, so that what is kept does not tell what audio it was
+	Now       func() time.Time // clock
+	Rand      io.Reader        // source of request ids
+	Log       *slog.Logger
+	Shares    Shares
 
 	Passwords Passwords // of shares
 
@@ -198,7 +200,8 @@ func (o Options) check() error {
 	for name, missing := range map[string]bool{
 		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
-		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
+		"Approvals": o.Approvals == nil,
+		"Shares":    o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {

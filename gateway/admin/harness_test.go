@@ -105,8 +105,9 @@ func (w *world) options() Options {
 	must(w.t, err)
 	return Options{
 		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
-		Alerts: w.watch,
-		Shares: w.memory, Passwords: newHasher(w.t),
+		Alerts:    w.watch,
+		Approvals: w.memory,
+		Shares:    w.memory, Passwords: newHasher(w.t),
 		Origin: origin, Checker: checker{edge, w.memory}, Node: w.memory,
 		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,
 		Engine: engine, Verifier: w.verifier, Issuer: w.issuer,

@@ -36,6 +36,7 @@ type memory struct {
 	receipts  map[string]keptReceipt
 	subjects  map[string]musen.Subject
 	roles     []musen.Assignment
+	approvals []musen.Approval
 	shares    []keptShare
 	blocks    map[string][]byte // by multihash
 	peers     map[string][]byte // blocks that peers have, by multihash

@@ -65,6 +65,11 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 	if req.Roles && !in.may(policy.ManageRoles, musen.Station{}) {
 		return errGrant.with("A token that carries the roles of its subject is issued by who may give roles.")
 	}
+	if req.Roles {
+		if err := in.confirm(c); err != nil {
+			return err
+		}
+	}
 	raw, jti, expires, err := s.Issuer.Token(policy.TokenRequest{
 		Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl, Identity: req.Roles,
 	})

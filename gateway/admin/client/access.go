@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/musenai/musen/gateway/admin/wire/access"
 )
@@ -35,4 +36,23 @@ func (c *Client) GrantRole(ctx context.Context, r access.Role) (given access.Rol
 // RevokeRole takes a role away, at once.
 func (c *Client) RevokeRole(ctx context.Context, r access.Role) error {
 	return c.call(ctx, http.MethodPost, "/roles/revoke", r, nil)
+}
+
+// Approvals lists the requests that need a second person, the last first.
+func (c *Client) Approvals(ctx context.Context) ([]access.Approval, error) {
+	var list access.Approvals
+	err := c.call(ctx, http.MethodGet, "/approvals", nil, &list)
+	return list.Approvals, err
+}
+
+// Approve lets somebody else's request pass, once.
+func (c *Client) Approve(ctx context.Context, id string) (a access.Approval, err error) {
+	err = c.call(ctx, http.MethodPost, "/approvals/"+url.PathEscape(id)+"/approve", nil, &a)
+	return a, err
+}
+
+// Deny refuses somebody else's request.
+func (c *Client) Deny(ctx context.Context, id string) (a access.Approval, err error) {
+	err = c.call(ctx, http.MethodPost, "/approvals/"+url.PathEscape(id)+"/deny", nil, &a)
+	return a, err
 }

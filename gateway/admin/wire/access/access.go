@@ -61,3 +61,32 @@ func FromAssignment(a musen.Assignment, station string) Role {
 		Until: moment(a.Until), Granted: moment(a.Granted), Actor: a.Actor,
 	}
 }
+
+// Approval is a request that needs a second person, and what became of it.
+type Approval struct {
+	ID      string     `json:"id"`
+	Request string     `json:"request"` // method and target
+	Subject string     `json:"by"`
+	Created time.Time  `json:"created"`
+	Expires time.Time  `json:"expires"`
+	State   string     `json:"state"` // pending, approved, denied, used, expired
+	Decider string     `json:"decided_by,omitempty"`
+	Decided *time.Time `json:"decided,omitempty"`
+}
+
+// Approvals are requests that need a second person.
+type Approvals struct {
+	Approvals []Approval `json:"approvals"`
+}
+
+// FromApproval is a as it is sent at a time.
+func FromApproval(a musen.Approval, now time.Time) Approval {
+	state := a.State.String()
+	if (a.State == musen.Pending || a.State == musen.Approved) && !now.Before(a.Expires) {
+		state = "expired"
+	}
+	return Approval{
+		ID: a.ID, Request: a.Request, Subject: a.Subject, Created: a.Created.UTC(), Expires: a.Expires.UTC(),
+		State: state, Decider: a.Decider, Decided: moment(a.Decided),
+	}
+}

@@ -1,0 +1,41 @@
+package musen
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrDecided says that an approval was decided, used or has expired before.
+var ErrDecided = errors.New("not open any more")
+
+// An Approval is a request that waits for a second person, and what became of
+// it.
+type Approval struct {
+	ID      string
+	Request string // method and target, for people
+	Route   string // method and pattern, as the table of routes has it
+	Station string // Station.ID that it is about; empty: the node
+	Digest  []byte // of method, target and body: it is good for that alone
+	Subject string // who asks
+	Created time.Time
+	Expires time.Time
+	State   ApprovalState
+	Decider string
+	Decided time.Time // zero: not yet
+}
+
+// ApprovalState is what became of an Approval.
+type ApprovalState uint8
+
+// The states of an Approval.
+const (
+	Pending ApprovalState = iota
+	Approved
+	Denied
+	Used // approved, and done
+)
+
+// String is the state in a word.
+func (s ApprovalState) String() string {
+	return [...]string{"pending", "approved", "denied", "used"}[min(s, Used)]
+}

@@ -1,0 +1,208 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/musenai/musen"
+	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/policy"
+)
+
+var _ Approvals = (*memory)(nil)
+
+func (m *memory) PutApproval(_ context.Context, a musen.Approval) (musen.Approval, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range m.approvals {
+		if b.Subject == a.Subject && string(b.Digest) == string(a.Digest) && b.State == musen.Pending {
+			return b, nil
+		}
+	}
+	m.approvals = append(m.approvals, a)
+	return a, nil
+}
+
+func (m *memory) Approval(_ context.Context, id string) (musen.Approval, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.IndexFunc(m.approvals, func(a musen.Approval) bool { return a.ID == id }); i >= 0 {
+		return m.approvals[i], nil
+	}
+	return musen.Approval{}, musen.ErrNotFound
+}
+
+func (m *memory) Approvals(context.Context) ([]musen.Approval, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.approvals), nil
+}
+
+func (m *memory) move(id string, from, to musen.ApprovalState, decider string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, a := range m.approvals {
+		if a.ID == id && a.State == from && m.now().Before(a.Expires) {
+			if m.approvals[i].State = to; decider != "" {
+				m.approvals[i].Decider, m.approvals[i].Decided = decider, m.now()
+			}
+			return nil
+		}
+	}
+	return musen.ErrDecided
+}
+
+func (m *memory) DecideApproval(_ context.Context, id string, state musen.ApprovalState, decider string) error {
+	return m.move(id, musen.Pending, state, decider)
+}
+
+func (m *memory) UseApproval(_ context.Context, id string) error {
+	return m.move(id, musen.Approved, musen.Used, "")
+}
+
+// ask sends a request over TCP with a token and an approval.
+func (w *world) ask(method, path, body, token, approval string) (status int, code, given string) {
+	w.t.Helper()
+	req := newRequest(w.t, method, "http://"+w.tcp+prefix+path, body)
+	req.Header.Set("Authorization", "Bearer "+token)
+	if approval != "" {
+		req.Header.Set(approvalHeader, approval)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	must(w.t, err)
+	defer resp.Body.Close()
+	var p struct{ Code string }
+	if resp.StatusCode >= 400 {
+		must(w.t, json.NewDecoder(resp.Body).Decode(&p))
+	}
+	return resp.StatusCode, p.Code, resp.Header.Get(approvalHeader)
+}
+
+// P28, P36: what cannot be undone needs a second person on TCP: somebody else,
+// known by name, with the permission, for just that request, once, in time.
+func TestSecondPerson(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx := t.Context()
+	w.station("jazz")
+	id := w.segment("jazz", "one").CID
+	other := w.segment("jazz", "two").CID
+	for subject, role := range map[string]policy.Role{"ann": policy.Operator, "bob": policy.Operator, "sue": policy.Support} {
+		w.give(subject, role, "")
+	}
+	ann, bob, sue := w.identity("ann"), w.identity("bob"), w.identity("sue")
+	named := w.token(nil, policy.Manage) // of ann too, by another token
+	path := "/segments/" + id
+	expect := func(what string, status int, code string, gotStatus int, gotCode string) {
+		t.Helper()
+		if gotStatus != status || gotCode != code {
+			t.Errorf("%s: %d %s, want %d %s", what, gotStatus, gotCode, status, code)
+		}
+	}
+	status, code, approval := w.ask("DELETE", path, "", ann, "")
+	expect("alone", 409, "approval_needed", status, code)
+	status, code, again := w.ask("DELETE", path, "", ann, "")
+	if expect("alone, again", 409, "approval_needed", status, code); again != approval || approval == "" {
+		t.Errorf("approvals %q and %q", approval, again)
+	}
+	status, code, _ = w.ask("DELETE", path, "", ann, approval)
+	expect("not approved yet", 409, "approval_refused", status, code)
+	for what, c := range map[string]struct {
+		token, code string
+		status      int
+	}{"oneself": {ann, "own_request", 403}, "oneself by another token": {named, "own_request", 403}, "without the permission": {sue, "not_found", 404}} {
+		status, code, _ = w.ask("POST", "/approvals/"+approval+"/approve", "", c.token, "")
+		expect("approved by "+what, c.status, c.code, status, code)
+	}
+	raw, _, _, err := w.issuer.Token(policy.TokenRequest{Subject: "eve", Actions: []policy.Action{policy.Manage}, TTL: time.Hour})
+	must(t, err)
+	status, code, _ = w.ask("POST", "/approvals/"+approval+"/approve", "", raw, "")
+	expect("approved by who is not known by name", 403, "no_identity", status, code)
+	status, code, _ = w.ask("POST", "/approvals/"+approval+"/approve", "", bob, "")
+	expect("approved by bob", 200, "", status, code)
+	status, code, _ = w.ask("POST", "/approvals/"+approval+"/deny", "", bob, "")
+	expect("decided again", 409, "not_pending", status, code)
+	for what, c := range map[string][3]string{
+		"another segment": {"DELETE", "/segments/" + other, ann}, "a body": {"DELETE", path, ann + "\x00body"}, "another spelling": {"DELETE", path + "?", ann},
+		"another sender": {"DELETE", path, bob}, "another request": {"DELETE", "/stations/jazz", ann},
+	} {
+		body := ""
+		if n := len(ann); len(c[2]) > n {
+			c[2], body = ann, "body"
+		}
+		status, code, _ = w.ask(c[0], c[1], body, c[2], approval)
+		if status != 409 || code != "approval_refused" {
+			t.Errorf("with the approval for %s: %d %s", what, status, code)
+		}
+	}
+	status, code, _ = w.ask("DELETE", path, "", ann, approval)
+	expect("approved", 204, "", status, code)
+	status, code, _ = w.ask("DELETE", path, "", ann, approval)
+	expect("the same again", 410, "gone", status, code)
+	list, err := w.local.Approvals(ctx)
+	if err != nil || len(list) != 1 || list[0].State != "used" || list[0].Decider != "bob" || list[0].Subject != "ann" || list[0].Request != "DELETE /api/v1"+path {
+		t.Errorf("%+v, %v", list, err)
+	}
+
+	_, _, late := w.ask("DELETE", "/segments/"+other, "", ann, "") // one that is approved by the operator, and too late
+	_, err = w.local.Approve(ctx, late)
+	must(t, err)
+	w.clock.Add(3600)
+	status, code, _ = w.ask("DELETE", "/segments/"+other, "", ann, late)
+	expect("late", 401, "credential_expired", status, code)
+	ann = w.identity("ann")
+	status, code, _ = w.ask("DELETE", "/segments/"+other, "", ann, late)
+	expect("late, with a new token", 409, "approval_refused", status, code)
+	_, _, denied := w.ask("DELETE", "/segments/"+other, "", ann, "")
+	_, err = w.local.Deny(ctx, denied)
+	must(t, err)
+	status, code, _ = w.ask("DELETE", "/segments/"+other, "", ann, denied)
+	expect("denied", 409, "approval_refused", status, code)
+}
+
+// P28: a second factor of the last ten minutes is enough; an older one is not.
+func TestSecondFactor(t *testing.T) {
+	w := newWorld(t, nil)
+	w.station("jazz")
+	w.give("ann", policy.Operator, "")
+	for ago, want := range map[time.Duration]int{0: 204, 10 * time.Minute: 204, 10*time.Minute + time.Second: 409} {
+		id := w.segment("jazz", fmt.Sprint(ago)).CID
+		raw, _, _, err := w.issuer.Token(policy.TokenRequest{Subject: "ann", TTL: time.Hour, Identity: true, SecondFactor: w.now().Add(-ago)})
+		must(t, err)
+		if status, code, _ := w.ask("DELETE", "/segments/"+id, "", raw, ""); status != want {
+			t.Errorf("%v ago: %d %s", ago, status, code)
+		}
+	}
+}
+
+// Every dangerous route is one that there is, and asks; so does a token that
+// carries roles.
+func TestDangerousRoutesAsk(t *testing.T) {
+	w := newWorld(t, nil)
+	jazz := w.station("jazz")
+	id := w.segment("jazz", "one").CID
+	share, err := w.local.CreateShare(t.Context(), "jazz", wire.NewShare{})
+	must(t, err)
+	w.give("ann", policy.Operator, "")
+	ann := w.identity("ann")
+	asked := map[string]bool{}
+	for _, p := range probes(id, jazz.ID, share.ID, nil) {
+		if r := routeOf(t, p); isDangerous(r) {
+			if status, code, _ := w.ask(p.method, p.path, p.body, ann, ""); status != 409 || code != "approval_needed" {
+				t.Errorf("%s: %d %s", r.name(), status, code)
+			}
+			asked[r.name()] = true
+		}
+	}
+	if len(asked) != 5 {
+		t.Errorf("asked: %v", asked)
+	}
+	body := `{"subject":"bob","actions":[],"ttl":60,"\u0072oles":true}`
+	if status, code, _ := w.ask("POST", "/tokens", body, ann, ""); status != 409 || code != "approval_needed" {
+		t.Errorf("a token that carries roles: %d %s", status, code)
+	}
+}
