@@ -59,6 +59,7 @@ type Catalog struct {
 	revoked  revocations
 	subjects subjectMap
 	roles    roleMap
+	uses     useMap
 	shares   *shareMap
 	version  atomic.Uint64
 	mirrors  mirrors

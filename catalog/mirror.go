@@ -25,6 +25,7 @@ const (
 	ofShares      kind = "shares" // but for how often they were used
 	ofSubjects    kind = "subjects"
 	ofRoles       kind = "roles"
+	ofUses        kind = "uses"
 	ofSegments    kind = "segments" // that were committed before
 )
 
@@ -41,6 +42,7 @@ func (c *Catalog) loaders() map[kind]loader {
 		ofShares:      c.loadShares,
 		ofSubjects:    c.loadSubjects,
 		ofRoles:       c.loadRoles,
+		ofUses:        c.loadUses,
 		ofSegments: func(context.Context, bun.IDB, int64) error {
 			c.version.Add(1)
 			return nil

@@ -43,6 +43,8 @@ func suite(t *testing.T, make factory) {
 		"states of subjects":    testSubjects,
 		"roles":                 testRoles,
 		"approvals":             testApprovals,
+		"uses":                  testUses,
+		"reviews":               testReviews,
 		"a lost suspension":     testUnrecordedSuspension,
 		"pruning":               testPruning,
 		"idempotency":           testIdempotency,

@@ -22,7 +22,7 @@ func (a *app) commands() []*cobra.Command {
 		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.shareCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
 		a.joinCommand(), a.replicaCommand(),
-		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
+		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.accessCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
 	}
 }
 

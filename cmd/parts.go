@@ -104,6 +104,7 @@ type ended interface {
 	policy.Shares
 	policy.Subjects
 	policy.Roles
+	policy.Uses
 	// Current returns an error while the rest may be out of date.
 	Current() error
 	Station(ctx context.Context, nameOrID string) (musen.Station, error)
@@ -136,7 +137,7 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, issuers []iss
 	}
 	g.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: name, Audience: name, Keys: tokens, LinkKeys: links, SessionKeys: sessions, Issuers: foreign,
-		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Stations: stationNames(rows),
+		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Uses: rows, Stations: stationNames(rows),
 		Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
 	if err != nil {

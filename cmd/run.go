@@ -163,6 +163,7 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.watchPolicies()
+	n.followUses()
 	return nil
 }
 
@@ -269,13 +270,15 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
 		Approvals: n.rows,
 		Shares:    n.rows, Passwords: n.gate.passwords,
-		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
+		Reviews: n.rows,
+		Origin:  n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
 		Policies: n.rules, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits: admin.Limits{
-			LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
+			ReviewEvery: n.cfg.Policy.ReviewEvery,
+			LinkTTL:     n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
 			ShareTTL: n.cfg.Share.TTL, SessionTTL: n.cfg.Share.SessionTTL,
 		},
 	}

@@ -286,6 +286,8 @@ func (c Config) limits() []limit {
 		span("fleet.lease", c.Fleet.Lease, time.Second, time.Minute),
 		span("fleet.poll", c.Fleet.Poll, 50*time.Millisecond, 30*time.Second),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),
+		span("policy.review_every", c.Policy.ReviewEvery, 0, 3*366*day),
+		span("policy.disable_unused", c.Policy.DisableUnused, 0, 366*day),
 		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
 		span("share.ttl", c.Share.TTL, time.Minute, 366*day),
 		span("share.session_ttl", c.Share.SessionTTL, time.Minute, 31*day),

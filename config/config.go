@@ -227,6 +227,10 @@ type Policy struct {
 	Zone string `koanf:"zone"`
 	// How long a printed link works, unless it is asked for otherwise.
 	LinkTTL time.Duration `koanf:"link_ttl"`
+	// How long after the last review of access the next is due. "0s": never.
+	ReviewEvery time.Duration `koanf:"review_every"`
+	// Tokens that were not used for that long are refused. "0s": none is.
+	DisableUnused time.Duration `koanf:"disable_unused"`
 	// The longest time that a token may be issued for.
 	MaxTokenTTL time.Duration `koanf:"max_token_ttl"`
 }
@@ -324,7 +328,7 @@ func Default() Config {
 		Replica: Replica{Socket: "host.sock"},
 		Keyring: Keyring{Folder: "keys"},
 		Fleet:   Fleet{Lease: 5 * time.Second, Poll: time.Second},
-		Policy:  Policy{Dir: "policy", Zone: "UTC", LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour},
+		Policy:  Policy{Dir: "policy", Zone: "UTC", LinkTTL: 5 * time.Minute, MaxTokenTTL: 90 * 24 * time.Hour, ReviewEvery: 90 * 24 * time.Hour},
 		Limits: Limits{
 			Client: 200, Refused: 20, Sealed: 100, Credential: 50, Subject: 100, Share: 2000, Station: 5000,
 			Limited: 2, LimitedStreams: 1,

@@ -170,6 +170,8 @@ func TestUnsafeValues(t *testing.T) {
 		"[public]\nregion_header = \"Cookie\"":                   {"public.region_header", "Cookie"},
 		"[public]\nregion_header = \"a b\"":                      {"public.region_header", "a b"},
 		"[policy]\ndir = \"\"":                                   {"policy.dir"},
+		"[policy]\ndisable_unused = \"1h\"":                      {"policy.disable_unused", "a day"},
+		"[policy]\nreview_every = \"-1s\"":                       {"policy.review_every"},
 		"[policy]\nzone = \"Local\"":                             {"policy.zone", "Local"},
 		"[policy]\nzone = \"Mars/Base\"":                         {"policy.zone", "Mars/Base"},
 		"[public]\naddress = \"[::]:8420\"":                      {"public.address", "TLS"},

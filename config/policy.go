@@ -16,6 +16,9 @@ func (c Config) checkPolicy(fault faultFunc) {
 	if _, err := c.Policy.Location(); err != nil {
 		fault("policy.zone", "%.80q is not the name of a time zone like \"UTC\" or \"Europe/Tallinn\"", c.Policy.Zone)
 	}
+	if d := c.Policy.DisableUnused; d != 0 && d < 24*time.Hour {
+		fault("policy.disable_unused", "%s is less than a day: when a token is used is known to the hour", shortDuration(d))
+	}
 	switch h := c.Public.RegionHeader; {
 	case h == "":
 	case !isHeaderName(h):

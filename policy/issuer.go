@@ -45,6 +45,7 @@ type Issuer struct {
 // signers are what an Issuer signs with at one time.
 type signers struct {
 	tokens   jose.Signer
+	records  jose.Signer // of a type that no token has
 	links    *cat.Signer
 	sessions *cat.Signer // nil: makes no sessions
 }
@@ -85,7 +86,11 @@ func (i *Issuer) SignWith(kid string, key ed25519.PrivateKey, link, session Link
 	if err != nil {
 		return err
 	}
-	with := &signers{tokens: tokens}
+	records, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, (&jose.SignerOptions{}).WithType("musen-record+jwt").WithHeader("kid", kid))
+	if err != nil {
+		return err
+	}
+	with := &signers{tokens: tokens, records: records}
 	if with.links, err = cat.NewSigner(link.ID, link.Secret); err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ type VerifierOptions struct {
 	Revocations Revocations
 	Shares      Shares   // nil: no session is good
 	Subjects    Subjects // nil: all are active
+	Uses        Uses     // nil: nobody follows them
 	// Stations finds stations that foreign issuers name, from memory; nil: they
 	// name none.
 	Stations func(nameOrID string) (id string, ok bool)
@@ -204,10 +205,16 @@ func (v *Verifier) Token(raw string) (Grant, error) {
 		return Grant{}, err
 	}
 	g, err := v.grant(c)
-	if err == nil && len(c.named) > 0 {
+	if err == nil {
+		err = v.used(c)
+	}
+	if err != nil {
+		return Grant{}, err
+	}
+	if len(c.named) > 0 {
 		g.c = v.resolve(c)
 	}
-	return g, err
+	return g, nil
 }
 
 // Link verifies a link for a request of that method and path. The path is the

@@ -121,6 +121,7 @@ type Options struct {
 	Alerts   Alerts
 	Receipts Receipts
 	Roles    Roles
+	Reviews  Reviews
 	// Approvals keeps what waits for a second person.
 	Approvals Approvals
 	Origin    Origin
@@ -164,6 +165,7 @@ type Limits struct {
 	MaxLinkTTL  time.Duration // default 24 h
 	TokenTTL    time.Duration // default of tokens, 24 h
 	MaxTokenTTL time.Duration // default 366 days
+	ReviewEvery time.Duration // a review of access is due that long after the last; 0: never
 	ReceiptTTL  time.Duration // idempotency keys are remembered that long; default 24 h
 
 	ShareTTL      time.Duration // default of shares, 30 days
@@ -202,7 +204,8 @@ func (o Options) check() error {
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Approvals": o.Approvals == nil,
 		"Shares":    o.Shares == nil, "Passwords": o.Passwords == nil,
-		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
+		"Reviews": o.Reviews == nil,
+		"Engine":  o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {
 		if missing {

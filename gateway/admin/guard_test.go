@@ -273,6 +273,8 @@ func probes(id, station, share string, actions []policy.Action) []probe {
 		{"GET", "/roles", "", read, true, false},
 		{"PUT", "/roles", `{"subject":"s","role":"king"}`, manage, true, false},
 		{"POST", "/roles/revoke", `{"subject":"s","role":"king"}`, manage, true, false},
+		{"GET", "/access", "", read, true, false},
+		{"POST", "/access/reviews", `{"reviewer":"","digest":""}`, manage, true, false},
 		{"GET", "/approvals", "", actions, false, false},
 		{"POST", "/approvals/x/approve", "body", actions, false, false},
 		{"POST", "/approvals/x/deny", "body", actions, false, false},

@@ -37,6 +37,8 @@ type memory struct {
 	subjects  map[string]musen.Subject
 	roles     []musen.Assignment
 	approvals []musen.Approval
+	reviews   []musen.Review
+	used      map[string]time.Time
 	shares    []keptShare
 	blocks    map[string][]byte // by multihash
 	peers     map[string][]byte // blocks that peers have, by multihash

@@ -32,10 +32,14 @@ func (s *Server) getStatus(c *gin.Context, _ call) error {
 	if err != nil {
 		return err
 	}
+	warnings, err := s.warnings(ctx)
+	if err != nil {
+		return err
+	}
 	return s.answer(c, http.StatusOK, wire.Status{
 		Version: s.Version, Realm: s.Realm, PeerID: s.Node.PeerID(),
 		Addresses: append([]string{}, s.Node.Addrs()...), RepoSize: taken,
-		Stations: len(stations), Segments: segments, Uptime: int64(s.Now().Sub(s.started) / time.Second), Warnings: s.warnings(),
+		Stations: len(stations), Segments: segments, Uptime: int64(s.Now().Sub(s.started) / time.Second), Warnings: warnings,
 		PublicURL: s.PublicURL, StorageMax: limit, StorageFree: free,
 	})
 }

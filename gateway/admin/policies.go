@@ -51,12 +51,16 @@ func (s *Server) reloadPolicy(c *gin.Context, _ call) error {
 }
 
 // warnings are what an operator should look at, in words.
-func (s *Server) warnings() []string {
+func (s *Server) warnings(ctx context.Context) ([]string, error) {
 	list := []string{}
 	if st := s.Policies.State(); st.Fault != "" {
 		list = append(list, "policies that lie in the home are not in force since "+st.Failed.UTC().Format(time.RFC3339)+": "+st.Fault)
 	}
-	return list
+	due, err := s.overdue(ctx)
+	if !due.IsZero() {
+		list = append(list, "a review of access is due since "+due.UTC().Format(time.RFC3339)+": see `musen access review`")
+	}
+	return list, err
 }
 
 // explain answers how policy would decide a request, without doing anything.

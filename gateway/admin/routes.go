@@ -123,6 +123,8 @@ func accessRoutes() []route {
 		{get, "/roles", onNode, readAccess, nil, (*Server).listRoles},
 		{http.MethodPut, "/roles", onNode, manageRoles, nil, (*Server).grantRole},
 		{post, "/roles/revoke", onNode, manageRoles, nil, (*Server).revokeRole},
+		{get, "/access", onNode, readAccess, nil, (*Server).getAccess},
+		{post, "/access/reviews", onNode, need(policy.ReviewAccess), nil, (*Server).signOff},
 		{get, "/approvals", onEach, manageRoles, nil, (*Server).listApprovals},
 		{post, "/approvals/:approval/approve", onEach, manageRoles, nil, (*Server).approve},
 		{post, "/approvals/:approval/deny", onEach, manageRoles, nil, (*Server).deny},

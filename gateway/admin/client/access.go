@@ -56,3 +56,15 @@ func (c *Client) Deny(ctx context.Context, id string) (a access.Approval, err er
 	err = c.call(ctx, http.MethodPost, "/approvals/"+url.PathEscape(id)+"/deny", nil, &a)
 	return a, err
 }
+
+// AccessReport tells who holds what.
+func (c *Client) AccessReport(ctx context.Context) (r access.Report, err error) {
+	err = c.call(ctx, http.MethodGet, "/access", nil, &r)
+	return r, err
+}
+
+// SignOff signs a report that still holds.
+func (c *Client) SignOff(ctx context.Context, s access.SignOff) (v access.Review, err error) {
+	err = c.call(ctx, http.MethodPost, "/access/reviews", s, &v)
+	return v, err
+}

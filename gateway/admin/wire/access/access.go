@@ -90,3 +90,44 @@ func FromApproval(a musen.Approval, now time.Time) Approval {
 		State: state, Decider: a.Decider, Decided: moment(a.Decided),
 	}
 }
+
+// Holding is something that opens something, and who has it.
+type Holding struct {
+	Kind     string     `json:"kind"` // token, role, share, peer, invite, service
+	ID       string     `json:"id,omitempty"`
+	Holder   string     `json:"holder"`
+	May      string     `json:"may"`
+	Where    string     `json:"where"`
+	Since    *time.Time `json:"since,omitempty"`
+	Until    *time.Time `json:"until,omitempty"`
+	Used     *time.Time `json:"used,omitempty"` // to the hour
+	Findings []string   `json:"findings,omitempty"`
+}
+
+// Report is who holds what.
+type Report struct {
+	Holdings []Holding `json:"holdings"`
+	Digest   string    `json:"digest"` // of what is held, whenever it was used
+	Last     *Review   `json:"last,omitempty"`
+}
+
+// SignOff is the wish to sign a report.
+type SignOff struct {
+	Reviewer string `json:"reviewer"`
+	Digest   string `json:"digest"`
+}
+
+// Review is a report that was signed.
+type Review struct {
+	ID        string    `json:"id"`
+	Made      time.Time `json:"made"`
+	Reviewer  string    `json:"reviewer"`
+	Actor     string    `json:"by"`
+	Digest    string    `json:"digest"`
+	Signature string    `json:"signature"`
+}
+
+// FromReview is v as it is sent.
+func FromReview(v musen.Review) Review {
+	return Review{ID: v.ID, Made: v.Made.UTC(), Reviewer: v.Reviewer, Actor: v.Actor, Digest: v.Digest, Signature: v.Signature}
+}
