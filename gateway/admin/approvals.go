@@ -60,7 +60,9 @@ func (r route) name() string { return r.method + " " + r.path }
 
 // confirm lets a dangerous request pass if its sender showed a second factor
 // lately, or a second person approved it. Otherwise it is recorded, to be
-// approved. The operator on the socket needs neither.
+// approved. The operator on the socket needs neither. Who sends it must be known
+// by name: else one person could ask by a token that they issued to somebody who
+// is nobody, and approve as themselves.
 func (c *call) confirm(g *gin.Context) error {
 	s, now := c.server, c.server.Now()
 	if c.grant.Kind() == policy.LocalOperator().Kind() {
@@ -68,6 +70,9 @@ func (c *call) confirm(g *gin.Context) error {
 	}
 	if at := c.grant.SecondFactor(); !at.IsZero() && !at.After(now) && now.Sub(at) <= factorAge {
 		return nil
+	}
+	if !c.grant.Identity() {
+		return errNoIdentity
 	}
 	digest, err := s.bodyDigest(g)
 	if err != nil {

@@ -164,6 +164,21 @@ func TestSecondPerson(t *testing.T) {
 	expect("denied", 409, "approval_refused", status, code)
 }
 
+// P28, P38: nobody is their own second person under another name, by a token
+// that whoever may issue tokens can make.
+func TestAliasIsNoSecondPerson(t *testing.T) {
+	w := newWorld(t, nil)
+	w.station("jazz")
+	id := w.segment("jazz", "one").CID
+	w.give("ann", policy.Operator, "")
+	alias, err := w.remote(w.identity("ann")).IssueToken(t.Context(), wire.TokenRequest{Subject: "zed", Actions: []string{"manage"}, TTL: 60})
+	must(t, err)
+	status, code, approval := w.ask("DELETE", "/segments/"+id, "", alias.Token, "")
+	if status != 403 || code != "no_identity" || approval != "" {
+		t.Errorf("%d %s, approval %q", status, code, approval)
+	}
+}
+
 // P28: a second factor of the last ten minutes is enough; an older one is not.
 func TestSecondFactor(t *testing.T) {
 	w := newWorld(t, nil)
