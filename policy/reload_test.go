@@ -264,3 +264,19 @@ func FuzzPolicies(f *testing.F) {
 		e.Decide(g, policy.Listen, policy.Resource{Station: jazz, Segment: "s"})
 	})
 }
+
+// P18, P35: who listens by a role is cut off by policy when it is taken, and
+// not by the token, which names no station.
+func TestLiveByRole(t *testing.T) {
+	w := newWorld(t)
+	e, h := w.newEngine(t, "", nil)
+	who := w.identity(t, "ann", time.Time{})
+	r := policy.Resource{Station: jazz, Epoch: 3, Segment: "s"}
+	h.give("ann", jazz, policy.Publisher)
+	d := e.Decide(who, policy.Listen, r)
+	check(t, d, true, "ann", "segment")
+	must(t, w.verifier.Live(who, jazz))
+	h.give("ann", jazz)
+	r.At = d.At()
+	check(t, e.Decide(who, policy.Listen, r), false, "ann, without the role", "segment that plays")
+}
