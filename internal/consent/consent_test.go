@@ -245,9 +245,11 @@ func TestOnlyAClearYesLetsIn(t *testing.T) {
 		"HTML":                {status(200, `<html>true`), musen.ErrConsent},
 		"yes with 403":        {status(403, `{"allow":true}`), musen.ErrConsent},
 		"yes with 500":        {status(500, `{"allow":true}`), musen.ErrConsent},
-		"yes elsewhere":       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, trap.URL, http.StatusTemporaryRedirect) }, musen.ErrConsent},
-		"1 MiB":               {status(200, `{"allow":true,"x":"`+strings.Repeat("x", 1<<20)+`"}`), musen.ErrConsent},
-		"hung up":             {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, musen.ErrConsent},
+		"yes elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, trap.URL, http.StatusTemporaryRedirect)
+		}, musen.ErrConsent},
+		"1 MiB":   {status(200, `{"allow":true,"x":"`+strings.Repeat("x", 1<<20)+`"}`), musen.ErrConsent},
+		"hung up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, musen.ErrConsent},
 	} {
 		c, _ := newConsent(t, p, nil)
 		p.answer(a.say)
