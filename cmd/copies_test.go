@@ -155,7 +155,7 @@ func TestStatusOfCopies(t *testing.T) {
 	}
 	station := wire.Station{ID: "aaaaaaaaaaaaaaaaaaaaaaaaaa", Name: "jazz", Label: "bbbbbbbbbbbbbbbb", Replication: swarm.Want{Min: 1, Max: 1, Spread: "none"}}
 	n := startTold(t, map[string]any{
-		"GET /status": wire.Status{Version: "v1", Segments: 12}, "GET /replication": r, "GET /fleet": wire.Fleet{},
+		"GET /status": wire.Status{Version: "v1", Segments: 12}, "GET /replication": r, "GET /fleet": wire.Fleet{}, "GET /alerts": wire.Alerts{},
 		"GET /peers": swarm.Peers{Peers: []swarm.Peer{
 			{ID: "12D3KooWself", Role: "origin", Name: "origin"},
 			{ID: "12D3KooWone", Role: "storage", Name: "one", Up: true},
@@ -308,7 +308,7 @@ func TestPinCommands(t *testing.T) {
 		"added pinning service vault":                        {"service", "add", "vault", "--endpoint", "https://pins.example", "--token-file", "t"},
 		"leaving pinning service vault: 4 segments to unpin": {"service", "remove", "vault"},
 		"left pinning service gone; nothing of this node":    {"service", "remove", "gone"},
-		"vault  https://pins.example  in use, 4 to unpin  1     2        3       /t          401 from the service  " + longAgo().Local().Format("2006-01-02 15:04:05"): {"service", "list"},
+		"vault  https://pins.example  in use, 4 to unpin  1     2        3       /t          " + longAgo().Local().Format("2006-01-02 15:04:05") + "  401 from the service": {"service", "list"},
 	} {
 		out, _ := n.musen(0, append([]string{"pin"}, args...)...)
 		wantLine(t, out, want)
