@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -377,38 +378,45 @@ func (r *realm) serve(change func(*Options)) *site {
 // A logSink keeps what is logged, and lets a test wait for a line.
 type logSink struct {
 	mu    sync.Mutex
-	all   strings.Builder
-	lines chan string
+	more  *sync.Cond
+	lines []string
+	read  int // of lines, by await
 }
 
-func newLogSink() *logSink { return &logSink{lines: make(chan string, 10000)} }
+func newLogSink() *logSink {
+	l := &logSink{}
+	l.more = sync.NewCond(&l.mu)
+	return l
+}
 
 func (l *logSink) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all.Write(p)
-	l.lines <- string(p)
+	l.lines = append(l.lines, string(p))
+	l.more.Broadcast()
 	return len(p), nil
 }
 
 func (l *logSink) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.all.String()
+	return strings.Join(l.lines, "")
 }
 
 // await returns the next line that has every one of the words in it.
 func (l *logSink) await(words ...string) string {
-	for line := range l.lines {
-		has := true
-		for _, w := range words {
-			has = has && strings.Contains(line, w)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		for l.read == len(l.lines) {
+			l.more.Wait()
 		}
-		if has {
+		line := l.lines[l.read]
+		l.read++
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
 			return line
 		}
 	}
-	return ""
 }
 
 // An answer is what a client got.
