@@ -47,11 +47,16 @@ func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string)
 func (r *realm) serveTLS(dir string) *site {
 	cert, key := writeCertificate(r.t.(*testing.T), dir, "first")
 	s := r.serve(func(o *Options) { o.CertFile, o.KeyFile = cert, key })
+	s.useTLS()
+	return s
+}
+
+// useTLS has the client speak HTTP/2 over TLS.
+func (s *site) useTLS() {
 	s.url = "https://" + s.addr
 	transport := s.client.Transport.(*http.Transport)
 	transport.ForceAttemptHTTP2 = true
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the certificate changes in the test
-	return s
 }
 
 // H43, P3, P4
