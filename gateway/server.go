@@ -36,7 +36,7 @@ func (s *Server) newHTTP() *http.Server {
 		MaxHeaderBytes:               l.HeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: front.MaxStreams},
+		HTTP2:                        front.HTTP2(l.WriteTimeout),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, dropKey{}, dropper(c))
 		},

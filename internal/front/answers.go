@@ -9,6 +9,12 @@ import (
 // Each costs memory while its answer is not taken, and no player has so many.
 const MaxStreams = 32
 
+// HTTP2 bounds an HTTP/2 connection: its requests, and how long its client may
+// take no byte of what is sent, be it of an answer or of the connection itself.
+func HTTP2(write time.Duration) *http.HTTP2Config {
+	return &http.HTTP2Config{MaxConcurrentStreams: MaxStreams, WriteByteTimeout: write}
+}
+
 const (
 	maxAnswers = 1024
 	answerTime = 5 * time.Second

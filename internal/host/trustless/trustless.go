@@ -136,7 +136,7 @@ func (s *Server) newHTTP() *http.Server {
 		MaxHeaderBytes:               l.HeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{s.o.Log}, "", 0),
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: front.MaxStreams},
+		HTTP2:                        front.HTTP2(l.WriteTimeout),
 		ConnState:                    s.conns.Follow,
 	}
 	if s.cert != nil {
