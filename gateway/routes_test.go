@@ -48,7 +48,7 @@ func (a *asked) work() (w [4]int) {
 	return w
 }
 
-// H10, H31: every route of a server that has them all is listed here. One that
+// P15, H10, H31: every route of a server that has them all is listed here. One that
 // wants a credential wants a good one before it asks anybody anything, and with
 // one that does not cover what is there it answers, and works, as for what is
 // not.

@@ -13,7 +13,7 @@ import (
 
 const aWord = "open sesame"
 
-// P16, P21, P25: whoever has the link of a share is let in without an account,
+// P16, P21, P25, P29: whoever has the link of a share is let in without an account,
 // with a cookie that is safe, and for a time.
 func TestShareOpensASession(t *testing.T) {
 	r := newRealm(t)

@@ -196,6 +196,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	}
 }
 
+// P60: a node that cannot work says that it is not ready, and not why.
 func TestHealth(t *testing.T) {
 	r := newRealm(t)
 	var sick error

@@ -168,7 +168,8 @@ func TestForgedKid(t *testing.T) {
 	}
 }
 
-// H5: a verifier or an issuer does not start with a secret that can be guessed.
+// P37, H5: a verifier or an issuer does not start with a secret that can be
+// guessed, or that an example published, and does not print it either.
 func TestWeakSecretsRefused(t *testing.T) {
 	w := newWorld(t)
 	counted := make([]byte, 32)

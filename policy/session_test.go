@@ -81,7 +81,7 @@ func TestSessionGrantsOneStation(t *testing.T) {
 	}
 }
 
-// P18, H11, H76: whatever ends a session ends it at its next use, and in the
+// P18, P29, H11, H76: whatever ends a session ends it at its next use, and in the
 // middle of a stream, with the links that were minted with it.
 func TestWhatEndsASession(t *testing.T) {
 	for name, end := range map[string]func(*world, policy.Grant){

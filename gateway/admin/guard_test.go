@@ -116,7 +116,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 	}
 }
 
-// H1, H10, H13: on TCP a request needs one good bearer token, whatever it asks
+// P29, H1, H10, H13: on TCP a request needs one good bearer token, whatever it asks
 // for, and the credentials of listeners are none.
 func TestCredentialsOnTCP(t *testing.T) {
 	w := newWorld(t, nil)
@@ -335,8 +335,8 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// H31: what a caller's token does not cover answers exactly as what is not
-// there.
+// P15, H31: what a caller's token does not cover answers exactly as what is not
+// there, and is not listed.
 func TestUncoveredLooksAbsent(t *testing.T) {
 	w := newWorld(t, nil)
 	w.station("jazz")

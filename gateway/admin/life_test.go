@@ -35,6 +35,7 @@ func refused(t *testing.T, err error, status int, code string) {
 	}
 }
 
+// P15: ids of stations are random, and are not taken from their names.
 func TestStations(t *testing.T) {
 	w := newWorld(t, nil)
 	ctx := t.Context()
@@ -74,6 +75,9 @@ func TestStations(t *testing.T) {
 	must(t, w.local.RemoveStation(ctx, "rock", false))
 	_, err = w.local.Station(ctx, "rock")
 	refused(t, err, 404, "not_found")
+	if again := w.station("rock"); again.ID == all[1].ID || again.ID == blues.ID {
+		t.Errorf("a name gives its id away: %s again", again.ID)
+	}
 }
 
 func TestRemoveStationWithSegments(t *testing.T) {

@@ -32,7 +32,7 @@ func refuses(t *testing.T, dir string, unlock Unlock, kind error, hints ...strin
 	}
 }
 
-// H22: modes, owners, links, kinds, missing files.
+// P37, H22: modes, owners, links, kinds, missing files.
 func TestOpenRefusesUnsafeFiles(t *testing.T) {
 	for _, name := range []string{secretsFile, stationsFile, "../identity.txt"} {
 		base := filepath.Base(name)

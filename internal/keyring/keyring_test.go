@@ -115,7 +115,8 @@ func TestReleaseNeedsItsDecision(t *testing.T) {
 	}
 }
 
-// P23, H16: a wrapped key opens for its own station and segment only.
+// P23, P68, H16: a wrapped key opens for its own station and segment only, and in
+// its own realm.
 func TestReleaseRefusesForeignWrappedKeys(t *testing.T) {
 	k, _, _ := filled(t)
 	other, _, _ := filled(t)
@@ -274,6 +275,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
+// P37, P68: every keyring draws secrets of its own, and keeps them; by those of
+// another realm nothing is opened or found, such as a share by its link.
 func TestSecretsAreStableAndDistinct(t *testing.T) {
 	k, dir, unlock := filled(t)
 	again := reopen(t, dir, unlock)
@@ -286,6 +289,9 @@ func TestSecretsAreStableAndDistinct(t *testing.T) {
 	if !ed25519.Verify(key.Public().(ed25519.PublicKey), []byte("x"), ed25519.Sign(key2, []byte("x"))) {
 		t.Error("issuer key does not sign")
 	}
+	if otherID, otherKey := other.IssuerKey(); otherID == kid || otherKey.Equal(key) {
+		t.Error("two keyrings have one issuer key")
+	}
 	lid, link := k.LinkKey()
 	lid2, link2 := again.LinkKey()
 	if lid != lid2 || !bytes.Equal(link, link2) || len(link) != 32 || lid == kid {
@@ -295,6 +301,11 @@ func TestSecretsAreStableAndDistinct(t *testing.T) {
 	sid2, session2 := again.SessionKey()
 	if sid != sid2 || !bytes.Equal(session, session2) || len(session) != 32 || sid == lid || bytes.Equal(session, link) {
 		t.Error("session key changed, or is that of links")
+	}
+	_, otherLink := other.LinkKey()
+	_, otherSession := other.SessionKey()
+	if bytes.Equal(link, otherLink) || bytes.Equal(session, otherSession) {
+		t.Error("two keyrings have one link key, or one session key")
 	}
 	if !bytes.Equal(k.Pepper(), again.Pepper()) || len(k.Pepper()) != 32 || bytes.Equal(k.Pepper(), other.Pepper()) {
 		t.Error("the pepper changed, or is that of another keyring")
@@ -310,7 +321,7 @@ func TestSecretsAreStableAndDistinct(t *testing.T) {
 	}
 	f1, l1 := sum(k)
 	f2, l2 := sum(again)
-	if f3, _ := sum(other); f1 != f2 || l1 != l2 || f1 == l1 || f1 == f3 {
+	if f3, l3 := sum(other); f1 != f2 || l1 != l2 || f1 == l1 || f1 == f3 || l1 == l3 {
 		t.Error("fingerprint or lookup hash is not keyed as promised")
 	}
 	sealed, err := k.Catalogue().Encrypt([]byte("subject"), []byte("column"))
@@ -325,7 +336,7 @@ func TestSecretsAreStableAndDistinct(t *testing.T) {
 	}
 }
 
-// H24: the log says what was released, and never a key.
+// P37, H24: the log says what was released, and never a key.
 func TestReleasesAreLoggedWithoutKeys(t *testing.T) {
 	k, _, _ := filled(t)
 	var log bytes.Buffer
@@ -368,6 +379,7 @@ func TestCreateRefusesAnExistingKeyring(t *testing.T) {
 	}
 }
 
+// P37
 func TestFilesArePrivate(t *testing.T) {
 	_, dir, unlock := filled(t)
 	for path, want := range map[string]fs.FileMode{

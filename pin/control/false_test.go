@@ -36,6 +36,8 @@ func falseOrigin(t testing.TB, frames func(to peer.ID) []down) *origin {
 	return o
 }
 
+// P68: no order of another realm or signer, for another peer or of the past is
+// carried out.
 func TestFalseOrdersAreRefused(t *testing.T) {
 	stranger := newHost(t)
 	for name, forge := range map[string]func(own crypto.PrivKey, o *Order) (crypto.PrivKey, string){

@@ -126,6 +126,7 @@ func TestStrangersAndGuestsGetNoLine(t *testing.T) {
 	})
 }
 
+// P68: no line is up for a peer of another realm, or for one that begins wrong.
 func TestHostileBeginnings(t *testing.T) {
 	o := newOrigin(t)
 	check := busy(t, o)

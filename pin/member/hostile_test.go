@@ -36,7 +36,8 @@ func TestJoinerKnowsItsOrigin(t *testing.T) {
 	}
 }
 
-// A joiner does not believe everything that an origin answers.
+// P68: a joiner does not believe everything that an origin answers, nor anything
+// of another realm.
 func TestJoinerChecksTheAnswer(t *testing.T) {
 	o, clock := options(t)
 	l := open(t, o)
@@ -118,7 +119,8 @@ func signedFor(t *testing.T, key crypto.PrivKey, signer peer.ID, e enrolment) en
 	return r
 }
 
-// Requests that are wrong in any way are refused, and the invitation stays good.
+// P68: requests that are wrong in any way, or of another realm, are refused, and
+// the invitation stays good.
 func TestHostileRequests(t *testing.T) {
 	o, clock := options(t)
 	l, h := origin(t, o)
