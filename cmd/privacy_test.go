@@ -133,7 +133,7 @@ func TestNothingTellsWhereListenersAre(t *testing.T) {
 		return path
 	}
 	ca := write("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ops.Certificate().Raw})))
-	secret := write("secret", "whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	secret := write("secret", "whsec_"+base64.StdEncoding.EncodeToString([]byte("QuS2xTn5zjVbY8oKcE1mWpL0rGdHa9fI")))
 	r := startRadio(t,
 		"MUSEN_PUBLIC_TRUSTED_PROXIES="+proxy, "MUSEN_PUBLIC_CLIENT_HEADER=X-Forwarded-For", "MUSEN_LOG_LEVEL=debug",
 		"MUSEN_METRICS_ADDRESS=127.0.0.1:0", "MUSEN_ALERTS_URL="+ops.URL, "MUSEN_ALERTS_CA_FILE="+ca, "MUSEN_ALERTS_SECRET_FILE="+secret,

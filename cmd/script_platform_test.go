@@ -23,7 +23,7 @@ import (
 )
 
 // platformSecret signs the questions of the webhook.
-const platformSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+const platformSecret = "whsec_9vTzW1l2hKx8mQfYpR4sNc7uJd0aGeBt"
 
 // scriptPlatform is an AI radio's own servers, over TLS: an OpenID provider that
 // signs with RS256, and a webhook that says who may listen.

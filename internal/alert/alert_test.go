@@ -19,7 +19,7 @@ import (
 	"github.com/musenai/musen/internal/alert"
 )
 
-var secret = "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
+var secret = "whsec_" + base64.StdEncoding.EncodeToString([]byte("QuS2xTn5zjVbY8oKcE1mWpL0rGdHa9fI"))
 
 // A call is what a receiver got.
 type call struct {
@@ -172,7 +172,17 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
+// P37: nor is one taken that anybody can guess, or that stands in an example.
 func TestSecrets(t *testing.T) {
+	for _, bad := range []string{
+		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+		"whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("changeme"), 4)),
+	} {
+		if _, err := alert.ParseSecret(bad); err == nil || strings.Contains(err.Error(), bad[6:]) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
 	for _, bad := range []string{"", "whsec_", strings.TrimPrefix(secret, "whsec_"), "whsec_AAAA", "whsec_!", secret + "A", "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 65))} {
 		if _, err := alert.ParseSecret(bad); err == nil || len(bad) > 10 && strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", bad, err)

@@ -28,7 +28,7 @@ func roofs() map[string][]string {
 		"internal/alert":    {},
 		"internal/outbound": {},
 		"internal/jwks":     {"policy", "internal/outbound"},
-		"internal/consent":  {".", "policy"},
+		"internal/consent":  {".", "policy", "internal/alert"},
 		"internal/mutant":   {},
 		"web":               {},
 		"node":              {"config"},

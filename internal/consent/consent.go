@@ -14,14 +14,12 @@ package consent
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +27,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/internal/alert"
 )
 
 // Options say who is asked. All must be given but Stations and PerSegment.
@@ -84,15 +83,11 @@ type flight struct {
 	err  error // once done is closed
 }
 
-// CheckSecret reports what is wrong with a secret: it is 24 to 64 bytes in
-// base64, behind whsec_. The error does not repeat it.
+// CheckSecret reports what is wrong with a secret: it is 24 to 64 random bytes
+// in base64, behind whsec_. The error does not repeat it.
 func CheckSecret(secret string) error {
-	text, ok := strings.CutPrefix(secret, "whsec_")
-	b, err := base64.StdEncoding.DecodeString(text)
-	if !ok || err != nil || len(b) < 24 || len(b) > 64 {
-		return errors.New("want whsec_ and 24 to 64 bytes in base64")
-	}
-	return nil
+	_, err := alert.ParseSecret(secret)
+	return err
 }
 
 // New makes a Platform. It asks nothing yet.

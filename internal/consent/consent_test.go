@@ -32,7 +32,7 @@ import (
 	"github.com/musenai/musen/policy"
 )
 
-const secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+const secret = "whsec_9vTzW1l2hKx8mQfYpR4sNc7uJd0aGeBt"
 
 // platform is a receiver of webhooks that checks every signature by itself.
 type platform struct {
