@@ -117,6 +117,20 @@ func (g Grant) Session() string {
 	return ""
 }
 
+// Bearer is the kind and the id of the credential that the grant is of or, for a
+// link that was minted with a token or a session, of that one: what is held
+// by the same bearer has the same.
+func (g Grant) Bearer() (kind, id string) {
+	c := g.get()
+	switch {
+	case c.parent == "":
+		return c.kind, c.id
+	case isShare(c.subject):
+		return kindSession, c.parent
+	}
+	return kindToken, c.parent
+}
+
 // Epoch is the epoch of the station that a link or a session was made in, and 0
 // for every other grant.
 func (g Grant) Epoch() uint64 { return g.get().epoch }

@@ -205,6 +205,11 @@ func TestLinksForGrants(t *testing.T) {
 	session := w.sessionGrant(t, func(r *policy.SessionRequest) { r.TTL = 2 * time.Minute })
 	token := w.grant(t, "alice", jazz, policy.Listen, policy.Download, policy.Manage)
 	_, short := w.linkFor(t, session, policy.LinkRequest{Station: jazz, Epoch: 3})
+	for _, of := range []policy.Grant{session, short} {
+		if kind, id := of.Bearer(); kind != "session" || id != session.ID() {
+			t.Errorf("the bearer of a %s is %s %s", of.Kind(), kind, id)
+		}
+	}
 	if !short.Expires().Equal(session.Expires()) || short.Session() != session.ID() || short.Subject() != session.Subject() {
 		t.Errorf("a link of a session: ends %v, session %q, subject %q", short.Expires(), short.Session(), short.Subject())
 	}

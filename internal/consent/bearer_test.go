@@ -38,7 +38,8 @@ func newBearers(t testing.TB) *bearers {
 		t.Fatal(err)
 	}
 	b.verifier, err = policy.NewVerifier(policy.VerifierOptions{
-		Issuer: "i", Audience: "a", Keys: []policy.PublicKey{{ID: "k", Key: public}}, Revocations: nothing{}, Now: time.Now,
+		Issuer: "i", Audience: "a", Keys: []policy.PublicKey{{ID: "k", Key: public}}, LinkKeys: []policy.LinkKey{{ID: "l", Secret: secret}},
+		Revocations: nothing{}, Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -46,10 +47,16 @@ func newBearers(t testing.TB) *bearers {
 	return b
 }
 
-// Grant is that of a token that nobody had before.
+// Grant is that of a token of ann that nobody had before.
 func (b *bearers) Grant(t testing.TB, actions []policy.Action, station string) policy.Grant {
 	t.Helper()
-	raw, _, _, err := b.issuer.Token(policy.TokenRequest{Subject: "ann", Stations: []string{station}, Actions: actions, TTL: time.Hour})
+	return b.GrantTo(t, "ann", actions, station)
+}
+
+// GrantTo is that of a token of a subject that nobody had before.
+func (b *bearers) GrantTo(t testing.TB, subject string, actions []policy.Action, station string) policy.Grant {
+	t.Helper()
+	raw, _, _, err := b.issuer.Token(policy.TokenRequest{Subject: subject, Stations: []string{station}, Actions: actions, TTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,4 +65,18 @@ func (b *bearers) Grant(t testing.TB, actions []policy.Action, station string) p
 		t.Fatal(err)
 	}
 	return g
+}
+
+// Link is that of a link to a path that was minted with g.
+func (b *bearers) Link(t testing.TB, g policy.Grant, station, path string) policy.Grant {
+	t.Helper()
+	raw, _, err := b.issuer.LinkFor(g, policy.LinkRequest{Station: station, Path: path, TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := b.verifier.Link(raw, "GET", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link
 }

@@ -31,7 +31,7 @@ type data struct {
 	Station    string `json:"station"`           // its id
 	Segment    string `json:"segment,omitempty"` // its CID; absent: the answer is for all of the station
 	Subject    string `json:"subject"`
-	Credential string `json:"credential"` // its id
+	Credential string `json:"credential"` // its id; for a link that was minted with another credential, that one's
 	Kind       string `json:"kind"`       // token, link or session
 }
 
@@ -41,6 +41,14 @@ type verdict struct {
 	ttl   time.Duration // 0: it did not say
 }
 
+// An awayError says that a platform was not reached or did not answer in time,
+// unlike one that answered, be it nonsense.
+type awayError struct{ cause error }
+
+func (e *awayError) Error() string { return e.cause.Error() }
+
+func (e *awayError) Unwrap() error { return e.cause }
+
 // call asks. What is not a clear yes or no is an error.
 func (p *Platform) call(ctx context.Context, q musen.Question) (verdict, error) {
 	var random [16]byte
@@ -48,9 +56,10 @@ func (p *Platform) call(ctx context.Context, q musen.Question) (verdict, error) 
 		return verdict{}, fmt.Errorf("make an id: %w", err)
 	}
 	now := p.o.Now()
+	kind, id := q.Grant.Bearer()
 	d := data{
 		Decision: "dec_" + hex.EncodeToString(random[:]), Action: string(q.Action), Station: q.Station.ID,
-		Subject: q.Grant.Subject(), Credential: q.Grant.ID(), Kind: q.Grant.Kind(),
+		Subject: q.Grant.Subject(), Credential: id, Kind: kind,
 	}
 	if p.o.PerSegment {
 		d.Segment = q.CID.String()
@@ -79,15 +88,18 @@ func (p *Platform) call(ctx context.Context, q musen.Question) (verdict, error) 
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // without the URL
 		}
-		return verdict{}, err
+		return verdict{}, &awayError{err}
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusBadGateway && resp.StatusCode <= http.StatusGatewayTimeout {
+		return verdict{}, &awayError{fmt.Errorf("it answered %d", resp.StatusCode)}
+	}
 	if resp.StatusCode/100 != 2 {
 		return verdict{}, fmt.Errorf("it answered %d", resp.StatusCode)
 	}
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return verdict{}, err
+		return verdict{}, &awayError{err}
 	}
 	return read(b)
 }

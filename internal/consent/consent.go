@@ -12,6 +12,7 @@
 package consent
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -49,8 +50,9 @@ const (
 	maxKnown   = 1 << 16          // answers in memory, of about 200 bytes
 	maxFlights = 128              // questions under way
 	refusalTTL = 10 * time.Second // of a no that does not say, at most
+	maxHeld    = 8                // of those, about one session, subject or credential
 	restTTL    = time.Second      // before a platform that failed is asked the same again
-	patience   = 8                // failures in a row, after which it is asked nothing for that time
+	patience   = 8                // subjects in a row that it is away for, after which it is asked nothing for that time
 )
 
 // A Platform is asked.
@@ -62,8 +64,10 @@ type Platform struct {
 
 	mu      sync.Mutex
 	flights map[question]*flight
-	failed  int       // times in a row
-	resting time.Time // asked nothing until then
+	held    map[string]int      // flights about each
+	away    map[string]struct{} // subjects that it is away for, since it last answered
+	failing bool                // it last gave no clear answer
+	resting time.Time           // asked nothing until then
 }
 
 var _ musen.Consent = (*Platform)(nil)
@@ -109,6 +113,7 @@ func New(o Options) (*Platform, error) {
 	return &Platform{
 		o: o, sign: sign, known: known,
 		flying: make(chan struct{}, maxFlights), flights: map[question]*flight{},
+		held: map[string]int{}, away: map[string]struct{}{},
 	}, nil
 }
 
@@ -139,9 +144,11 @@ func (p *Platform) Ask(ctx context.Context, q musen.Question) error {
 	}
 }
 
-// key hashes all that an answer holds for.
+// key hashes all that an answer holds for: links are one with what they were
+// minted with.
 func (p *Platform) key(q musen.Question) question {
-	parts := []string{q.Grant.Kind(), q.Grant.ID(), q.Grant.Subject(), string(q.Action), q.Station.ID}
+	kind, id := q.Grant.Bearer()
+	parts := []string{kind, id, q.Grant.Subject(), string(q.Action), q.Station.ID}
 	if p.o.PerSegment {
 		parts = append(parts, string(q.CID.Hash()))
 	}
@@ -152,6 +159,16 @@ func (p *Platform) key(q musen.Question) question {
 	return question(h.Sum(nil))
 }
 
+// subject is whom a question is about, as far as it is known.
+func subject(q musen.Question) string {
+	_, id := q.Grant.Bearer()
+	return cmp.Or(q.Grant.Subject(), id)
+}
+
+// holder is who has room for maxHeld questions: listeners by one share have room
+// each.
+func holder(q musen.Question) string { return cmp.Or(q.Grant.Session(), subject(q)) }
+
 // start asks, or finds who is asking the same. It returns nil when too much is
 // under way, or when the platform failed a moment ago.
 func (p *Platform) start(key question, q musen.Question) *flight {
@@ -160,7 +177,8 @@ func (p *Platform) start(key question, q musen.Question) *flight {
 	if f := p.flights[key]; f != nil {
 		return f
 	}
-	if p.o.Now().Before(p.resting) {
+	who := holder(q)
+	if p.o.Now().Before(p.resting) || p.held[who] >= maxHeld {
 		return nil
 	}
 	select {
@@ -170,36 +188,37 @@ func (p *Platform) start(key question, q musen.Question) *flight {
 	}
 	f := &flight{done: make(chan struct{})}
 	p.flights[key] = f
+	p.held[who]++
 	go func() {
 		// Others may wait for it too, so who asked first does not end it.
 		ctx, cancel := context.WithTimeout(context.Background(), p.o.Timeout)
 		defer cancel()
 		said, err := p.call(ctx, q)
-		p.land(key, f, said, err)
+		p.land(key, q, said, err)
 	}()
 	return f
 }
 
 // land takes what a platform said into memory, or that it said nothing.
-func (p *Platform) land(key question, f *flight, said verdict, err error) {
+func (p *Platform) land(key question, q musen.Question, said verdict, err error) {
 	<-p.flying
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	f, who := p.flights[key], holder(q)
 	defer close(f.done)
 	delete(p.flights, key)
+	if p.held[who]--; p.held[who] == 0 {
+		delete(p.held, who)
+	}
 	now := p.o.Now()
+	p.judge(now, q, err)
 	if err != nil {
-		p.fail(now, err)
 		f.err = musen.ErrConsent
 		if a, ok := p.known.GetIfPresent(key); !ok || !now.Before(a.until) {
 			p.known.Set(key, answer{err: f.err, until: now.Add(restTTL)})
 		}
 		return
 	}
-	if p.failed > 0 {
-		p.o.Log.Info("the webhook answers again")
-	}
-	p.failed = 0
 	ttl := p.o.TTL
 	if !said.allow {
 		f.err, ttl = musen.ErrNotFound, min(ttl, refusalTTL)
@@ -210,12 +229,25 @@ func (p *Platform) land(key question, f *flight, said verdict, err error) {
 	p.known.Set(key, answer{err: f.err, renew: now.Add(ttl - ttl/4), until: now.Add(ttl)})
 }
 
-// fail notes a failure. It is told once, not each time.
-func (p *Platform) fail(now time.Time, err error) {
-	if p.failed++; p.failed == 1 {
-		p.o.Log.Warn("the webhook gives no answer: nobody is let in by it", "error", err)
+// judge notes whether a platform works. That it does not is told once, not each
+// time. It is left alone for a while when it is away for several subjects: one
+// may be able to make it fail, and must not have others refused by that.
+func (p *Platform) judge(now time.Time, q musen.Question, err error) {
+	switch {
+	case err != nil && !p.failing:
+		p.o.Log.Warn("the webhook gives no clear answer: nobody is let in without", "error", err)
+	case err == nil && p.failing:
+		p.o.Log.Info("the webhook answers again")
 	}
-	if p.failed >= patience {
+	p.failing = err != nil
+	if _, away := errors.AsType[*awayError](err); !away {
+		clear(p.away)
+		return
+	}
+	if len(p.away) < patience {
+		p.away[subject(q)] = struct{}{}
+	}
+	if len(p.away) >= patience {
 		p.resting = now.Add(restTTL)
 	}
 }

@@ -169,6 +169,14 @@ func question(t testing.TB, h *bearers, n int) musen.Question {
 	}
 }
 
+// questionOf is asked about a subject.
+func questionOf(t testing.TB, h *bearers, subject string) musen.Question {
+	t.Helper()
+	q := question(t, h, 1)
+	q.Grant = h.GrantTo(t, subject, []policy.Action{policy.Listen}, q.Station.ID)
+	return q
+}
+
 func want(t testing.TB, err, expected error) {
 	t.Helper()
 	if !errors.Is(err, expected) || expected == nil && err != nil {
@@ -366,12 +374,76 @@ func TestManyAskOnce(t *testing.T) {
 	if n := p.count(); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
-	p.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-	for range 100 {
-		want(t, c.Ask(t.Context(), question(t, h, 1)), musen.ErrConsent)
+	p.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	for i := range 100 {
+		want(t, c.Ask(t.Context(), questionOf(t, h, fmt.Sprint("listener ", i))), musen.ErrConsent)
 	}
 	if n := p.count(); n > 20 {
 		t.Errorf("a platform that is away was asked %d times", n)
+	}
+}
+
+// Nobody has the platform counted as away by what it answers or does about
+// them alone.
+func TestOneListenerCannotHaveAllRefused(t *testing.T) {
+	h := newBearers(t)
+	for what, say := range map[string]http.HandlerFunc{
+		"refused":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
+		"broken":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"nonsense": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "what?") },
+		"hung up":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"away":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
+	} {
+		p := newPlatform(t)
+		c, _ := newConsent(t, p, nil)
+		p.answer(say)
+		for range 20 {
+			want(t, c.Ask(t.Context(), questionOf(t, h, "mallory")), musen.ErrConsent)
+		}
+		p.yes(60)
+		if err := c.Ask(t.Context(), questionOf(t, h, "ann")); err != nil {
+			t.Errorf("%s: another listener gets %v", what, err)
+		}
+	}
+}
+
+// Questions of one listener that hang leave room for those of others.
+func TestOneListenerCannotTakeAllRoom(t *testing.T) {
+	h := newBearers(t)
+	p := newPlatform(t)
+	release := make(chan struct{})
+	p.answer(func(w http.ResponseWriter, _ *http.Request) { <-release; fmt.Fprint(w, `{"allow":true}`) })
+	c, _ := newConsent(t, p, nil)
+	defer close(release)
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	full := false
+	for range 200 {
+		full = full || errors.Is(c.Ask(left, questionOf(t, h, "mallory")), musen.ErrConsent)
+	}
+	if !full {
+		t.Error("one listener has any number of questions under way")
+	}
+	want(t, c.Ask(left, questionOf(t, h, "ann")), context.Canceled) // it is asked
+}
+
+// What one list of links is about is one question.
+func TestLinksAreAskedAboutOnce(t *testing.T) {
+	h := newBearers(t)
+	p := newPlatform(t)
+	c, _ := newConsent(t, p, nil)
+	q := question(t, h, 1)
+	token := q.Grant.ID()
+	minted := q.Grant
+	for i := range 20 {
+		q.Grant = h.Link(t, minted, q.Station.ID, fmt.Sprint("/listen/", i))
+		want(t, c.Ask(t.Context(), q), nil)
+	}
+	if n := p.count(); n != 1 {
+		t.Fatalf("asked %d times", n)
+	}
+	if d := p.asked[0]; d["credential"] != token || d["kind"] != "token" {
+		t.Errorf("asked about %v", d)
 	}
 }
 
