@@ -13,9 +13,10 @@ var ErrDecided = errors.New("not open any more")
 type Approval struct {
 	ID      string
 	Request string // method and target, for people
+	Summary string // all that it would do, in words for people, stations by their ids
 	Route   string // method and pattern, as the table of routes has it
 	Station string // Station.ID that it is about; empty: the node
-	Digest  []byte // of method, target and body: it is good for that alone
+	Digest  []byte // of Request, Station and Summary: it is good for that alone
 	Subject string // who asks
 	Created time.Time
 	Expires time.Time

@@ -18,6 +18,7 @@ type approvalRow struct {
 	ID         string `bun:"id,pk"`
 	State      int    `bun:"state"`
 	Request    []byte `bun:"request"`
+	Summary    []byte `bun:"summary"`
 	Route      string `bun:"route"`
 	Station    string `bun:"station"`
 	Digest     []byte `bun:"digest"`
@@ -85,7 +86,7 @@ func (c *Catalog) approvalRow(a musen.Approval) (r approvalRow, err error) {
 	for _, f := range []struct {
 		to           *[]byte
 		column, text string
-	}{{&r.Request, "request", a.Request}, {&r.Subject, "subject", a.Subject}, {&r.Decider, "decider", a.Decider}} {
+	}{{&r.Request, "request", a.Request}, {&r.Summary, "summary", a.Summary}, {&r.Subject, "subject", a.Subject}, {&r.Decider, "decider", a.Decider}} {
 		if *f.to, err = c.box.seal(r.cell(f.column), f.text); err != nil {
 			return r, err
 		}
@@ -102,7 +103,10 @@ func (c *Catalog) openApproval(r approvalRow) (a musen.Approval, err error) {
 		to     *string
 		column string
 		sealed []byte
-	}{{&a.Request, "request", r.Request}, {&a.Subject, "subject", r.Subject}, {&a.Decider, "decider", r.Decider}} {
+	}{{&a.Request, "request", r.Request}, {&a.Summary, "summary", r.Summary}, {&a.Subject, "subject", r.Subject}, {&a.Decider, "decider", r.Decider}} {
+		if f.column == "summary" && f.sealed == nil {
+			continue // a record may be without
+		}
 		if *f.to, err = c.box.open(r.cell(f.column), f.sealed); err != nil {
 			return musen.Approval{}, err
 		}

@@ -14,7 +14,7 @@ import (
 func testApprovals(t *testing.T, f *fixture) {
 	ctx, at := t.Context(), f.clock.Now()
 	ask := musen.Approval{
-		ID: "a1", Request: "DELETE /stations/jazz", Route: "DELETE /stations/:station", Station: "s", Digest: []byte{1},
+		ID: "a1", Request: "DELETE /stations/jazz", Summary: "remove station \"jazz\" (s)", Route: "DELETE /stations/:station", Station: "s", Digest: []byte{1},
 		Subject: "ann", Created: at, Expires: at.Add(time.Hour),
 	}
 	got, err := f.PutApproval(ctx, ask)
@@ -40,7 +40,7 @@ func testApprovals(t *testing.T, f *fixture) {
 	if wg.Wait(); used.Load() != 1 {
 		t.Errorf("used %d times", used.Load())
 	}
-	if got, err = f.Approval(ctx, "a1"); err != nil || got.State != musen.Used || got.Decider != "bob" || got.Subject != "ann" || got.Request != ask.Request {
+	if got, err = f.Approval(ctx, "a1"); err != nil || got.State != musen.Used || got.Decider != "bob" || got.Subject != "ann" || got.Request != ask.Request || got.Summary != ask.Summary {
 		t.Errorf("%+v, %v", got, err)
 	}
 

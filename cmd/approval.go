@@ -34,14 +34,14 @@ func (a *app) approvalList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := newTable(a.stdout, "ID", "STATE", "BY", "REQUEST", "EXPIRES", "DECIDED BY")
+			t := newTable(a.stdout, "ID", "STATE", "BY", "WHAT", "EXPIRES", "DECIDED BY")
 			for _, p := range all {
 				if a.json {
 					if err := a.printJSON(p); err != nil {
 						return err
 					}
 				}
-				appendRow(t, p.ID, p.State, p.Subject, p.Request, when(p.Expires), p.Decider)
+				appendRow(t, p.ID, p.State, p.Subject, p.Summary, when(p.Expires), p.Decider)
 			}
 			if !a.json {
 				t.Render()
@@ -66,7 +66,7 @@ func (a *app) approvalDecide(verb, short string, decide func(*client.Client, con
 			if a.json {
 				return a.printJSON(p)
 			}
-			fmt.Fprintf(a.stdout, "%s %s of %s\n", p.State, p.Request, p.Subject)
+			fmt.Fprintf(a.stdout, "%s for %s: %s\n", p.State, p.Subject, p.Summary)
 			return nil
 		},
 	}

@@ -1,15 +1,17 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -47,23 +49,21 @@ var (
 	errTooLate      = refusal{409, "not_pending", "It was decided before, or has expired.", "See `musen approval list`."}
 )
 
-// isDangerous reports whether a route does what cannot be undone, or changes
-// who may do what.
-func isDangerous(r route) bool {
-	return slices.Contains([]string{
-		"DELETE /segments/:cid", "DELETE /stations/:station", "POST /keys/rotate", "PUT /roles", "POST /policy/reload",
-	}, r.name())
-}
-
 // name is the method and the pattern of a route.
 func (r route) name() string { return r.method + " " + r.path }
 
-// confirm lets a dangerous request pass if its sender showed a second factor
-// lately, or a second person approved it. Otherwise it is recorded, to be
-// approved. The operator on the socket needs neither. Who sends it must be known
-// by name: else one person could ask by a token that they issued to somebody who
-// is nobody, and approve as themselves.
-func (c *call) confirm(g *gin.Context) error {
+// confirm lets a dangerous request, one that does what cannot be undone or
+// changes who may do what, pass if its sender showed a second factor lately, or
+// a second person approved it. Otherwise it is recorded, to be approved. The
+// operator on the socket needs neither.
+//
+// What says in words all that the request would do now, with stations by their
+// ids: it is what the second person reads, and the approval is good for that
+// alone.
+//
+// Who sends it must be known by name: else one person could ask by a token that
+// they issued to somebody who is nobody, and approve as themselves.
+func (c *call) confirm(g *gin.Context, what string) error {
 	s, now := c.server, c.server.Now()
 	if c.grant.Kind() == policy.LocalOperator().Kind() {
 		return nil
@@ -74,22 +74,29 @@ func (c *call) confirm(g *gin.Context) error {
 	if !c.grant.Identity() {
 		return errNoIdentity
 	}
-	digest, err := s.bodyDigest(g)
-	if err != nil {
-		return err
+	a := musen.Approval{
+		Request: g.Request.Method + " " + g.Request.URL.RequestURI(), Summary: what,
+		Route: c.route.method + " " + prefix + c.route.path, Station: c.station.ID,
+		Subject: c.grant.Subject(), Created: now, Expires: now.Add(approvalTTL),
 	}
+	a.Digest = s.approvalDigest(a)
 	ctx := g.Request.Context()
 	if ids := g.Request.Header.Values(approvalHeader); len(ids) > 0 {
-		return c.useApproval(ctx, ids, digest)
+		return c.useApproval(ctx, ids, a)
 	}
+	return c.askApproval(g, a)
+}
+
+// askApproval records a request that waits for a second person, and refuses it
+// until then.
+func (c *call) askApproval(g *gin.Context, a musen.Approval) error {
+	s, ctx := c.server, g.Request.Context()
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(s.Rand, id); err != nil {
 		return err
 	}
-	a, err := s.Approvals.PutApproval(ctx, musen.Approval{
-		ID: hex.EncodeToString(id), Request: g.Request.Method + " " + g.Request.URL.RequestURI(), Route: c.route.method + " " + prefix + c.route.path, Station: c.station.ID,
-		Digest: digest, Subject: c.grant.Subject(), Created: now, Expires: now.Add(approvalTTL),
-	})
+	a.ID = hex.EncodeToString(id)
+	a, err := s.Approvals.PutApproval(ctx, a)
 	if errors.Is(err, musen.ErrInvalid) {
 		return errManyPending
 	}
@@ -104,48 +111,64 @@ func (c *call) confirm(g *gin.Context) error {
 }
 
 // useApproval uses up the approval that a request names, which must be for just
-// that request of the same sender.
-func (c *call) useApproval(ctx context.Context, ids []string, digest []byte) error {
+// what is wanted, of the same sender.
+func (c *call) useApproval(ctx context.Context, ids []string, want musen.Approval) error {
 	a, err := c.server.Approvals.Approval(ctx, ids[0])
 	switch {
 	case errors.Is(err, musen.ErrNotFound):
 	case err != nil:
 		return err
-	case len(ids) == 1 && a.Subject == c.grant.Subject() && hmac.Equal(a.Digest, digest):
+	case len(ids) == 1 && a.Subject == want.Subject && a.Station == want.Station && hmac.Equal(a.Digest, want.Digest):
 		err = c.server.Approvals.UseApproval(ctx, a.ID)
 		if !errors.Is(err, musen.ErrDecided) {
 			return err
 		}
 		return errApproval.with("The approval %.80q is not given yet, or was denied, used before, or has expired.", a.ID)
 	}
-	return errApproval.with("The approval %.80q is not for this request of yours.", ids[0])
+	return errApproval.with("The approval %.80q is not for this request of yours, or means something else by now.", ids[0])
 }
 
-// bodyDigest is a keyed hash of method, target and body of a request, whose
-// body can be read again.
-func (s *Server) bodyDigest(g *gin.Context) ([]byte, error) {
-	body, ok := g.Get(bodyKey)
-	if !ok {
-		b, err := io.ReadAll(http.MaxBytesReader(g.Writer, g.Request.Body, maxBody))
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return nil, musen.ErrTooLarge
-		}
-		if err != nil {
-			return nil, cutOff(err)
-		}
-		g.Request.Body = io.NopCloser(bytes.NewReader(b))
-		body = b
-	}
+// approvalDigest is a keyed hash of method, target and meaning of a request.
+func (s *Server) approvalDigest(a musen.Approval) []byte {
 	h := s.Digest()
-	for _, part := range [][]byte{[]byte(g.Request.Method), []byte(g.Request.URL.RequestURI()), body.([]byte)} {
-		size := []byte{byte(len(part) >> 24), byte(len(part) >> 16), byte(len(part) >> 8), byte(len(part))}
-		h.Write(append(size, part...))
+	for _, part := range []string{a.Request, a.Station, a.Summary} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		h.Write([]byte(part))
 	}
-	return h.Sum(nil), nil
+	return h.Sum(nil)
 }
 
-// bodyKey is where readJSON leaves the body that it has read.
-const bodyKey = "body"
+// place is a station in words, of the name that it has now.
+func (s *Server) place(ctx context.Context, id string) string {
+	if id == "" {
+		return "everywhere"
+	}
+	return fmt.Sprintf("on station %q (%s)", s.stationName(ctx, id), id)
+}
+
+// meaning is a token in words.
+func (s *Server) meaning(ctx context.Context, r policy.TokenRequest) string {
+	text := fmt.Sprintf("issue a token of %v to %q", r.TTL, r.Subject)
+	if r.Identity {
+		text += ", with the roles of that subject"
+	}
+	if len(r.Actions) == 0 {
+		return text
+	}
+	text += ", that may"
+	for _, a := range r.Actions {
+		text += " " + string(a)
+	}
+	if len(r.Stations) == 0 {
+		return text + ", everywhere"
+	}
+	var b strings.Builder
+	b.WriteString(text)
+	for _, id := range r.Stations {
+		b.WriteString(", " + s.place(ctx, id))
+	}
+	return b.String()
+}
 
 // listApprovals answers with the requests that the caller made or may decide
 // on.

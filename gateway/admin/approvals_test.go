@@ -11,6 +11,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/access"
 	"github.com/musenai/musen/policy"
 )
 
@@ -127,14 +128,10 @@ func TestSecondPerson(t *testing.T) {
 	status, code, _ = w.ask("POST", "/approvals/"+approval+"/deny", "", bob, "")
 	expect("decided again", 409, "not_pending", status, code)
 	for what, c := range map[string][3]string{
-		"another segment": {"DELETE", "/segments/" + other, ann}, "a body": {"DELETE", path, ann + "\x00body"}, "another spelling": {"DELETE", path + "?", ann},
+		"another segment": {"DELETE", "/segments/" + other, ann}, "another spelling": {"DELETE", path + "?", ann},
 		"another sender": {"DELETE", path, bob}, "another request": {"DELETE", "/stations/jazz", ann},
 	} {
-		body := ""
-		if n := len(ann); len(c[2]) > n {
-			c[2], body = ann, "body"
-		}
-		status, code, _ = w.ask(c[0], c[1], body, c[2], approval)
+		status, code, _ = w.ask(c[0], c[1], "", c[2], approval)
 		if status != 409 || code != "approval_refused" {
 			t.Errorf("with the approval for %s: %d %s", what, status, code)
 		}
@@ -194,30 +191,73 @@ func TestSecondFactor(t *testing.T) {
 	}
 }
 
-// Every dangerous route is one that there is, and asks; so does a token that
-// carries roles.
-func TestDangerousRoutesAsk(t *testing.T) {
+// P36: an approval is for the station that the second person read of, whatever
+// another is called by then.
+func TestApprovalKeepsToItsStation(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx := t.Context()
+	jazz, junk := w.station("jazz"), w.station("junk")
+	w.give("ann", policy.Operator, "")
+	ann := w.identity("ann")
+	role := `{"subject":"sue","role":"support","station":"junk"}`
+	token := `{"subject":"sue","actions":["listen"],"stations":["junk"],"roles":true,"ttl":60}`
+	asks := [][3]string{{"DELETE", "/stations/junk?force=true", ""}, {"PUT", "/roles", role}, {"POST", "/tokens", token}}
+	given := make([]string, len(asks))
+	for i, a := range asks {
+		var status int
+		if status, _, given[i] = w.ask(a[0], a[1], a[2], ann, ""); status != 409 {
+			t.Fatalf("%s %s: %d", a[0], a[1], status)
+		}
+		_, err := w.local.Approve(ctx, given[i])
+		must(t, err)
+	}
+	for _, s := range [][2]string{{junk.ID, "gone"}, {jazz.ID, "junk"}} {
+		_, err := w.local.ChangeStation(ctx, s[0], wire.StationChange{Name: &s[1]})
+		must(t, err)
+	}
+	for i, a := range asks {
+		if status, code, _ := w.ask(a[0], a[1], a[2], ann, given[i]); status != 409 || code != "approval_refused" {
+			t.Errorf("%s %s on another station of that name: %d %s", a[0], a[1], status, code)
+		}
+	}
+	if _, err := w.local.Station(ctx, jazz.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// P28, P36: every request that cannot be undone, or changes who may do what,
+// waits, and the second person reads all that it would do.
+func TestApprovalSaysWhatItIsFor(t *testing.T) {
 	w := newWorld(t, nil)
 	jazz := w.station("jazz")
 	id := w.segment("jazz", "one").CID
-	share, err := w.local.CreateShare(t.Context(), "jazz", wire.NewShare{})
-	must(t, err)
 	w.give("ann", policy.Operator, "")
 	ann := w.identity("ann")
-	asked := map[string]bool{}
-	for _, p := range probes(id, jazz.ID, share.ID, nil) {
-		if r := routeOf(t, p); isDangerous(r) {
-			if status, code, _ := w.ask(p.method, p.path, p.body, ann, ""); status != 409 || code != "approval_needed" {
-				t.Errorf("%s: %d %s", r.name(), status, code)
-			}
-			asked[r.name()] = true
+	until := w.now().Add(time.Hour).UTC().Format(time.RFC3339)
+	on := fmt.Sprintf("on station %q (%s)", "jazz", jazz.ID)
+	for _, c := range []struct{ method, path, body, want string }{
+		{"DELETE", "/stations/jazz", "", fmt.Sprintf("remove station %q (%s)", "jazz", jazz.ID)},
+		{"DELETE", "/stations/jazz?force=true", "", fmt.Sprintf("remove station %q (%s) with all its segments", "jazz", jazz.ID)},
+		{"DELETE", "/segments/" + id, "", "remove segment " + id + " " + on},
+		{"PUT", "/roles", `{"subject":"mallory","role":"operator","until":"` + until + `"}`, `give role operator everywhere to "mallory" until ` + until},
+		{"PUT", "/roles", `{"subject":"sue","role":"support","station":"jazz"}`, `give role support ` + on + ` to "sue"`},
+		{"POST", "/tokens", `{"subject":"bob","actions":[],"ttl":60,"\u0072oles":true}`, `issue a token of 1m0s to "bob", with the roles of that subject`},
+		{"POST", "/tokens", `{"subject":"bob","actions":["listen","add"],"stations":["jazz"],"ttl":60,"roles":true}`,
+			`issue a token of 1m0s to "bob", with the roles of that subject, that may listen add, ` + on},
+		{"POST", "/tokens", `{"subject":"bob","actions":["listen"],"ttl":60,"roles":true}`,
+			`issue a token of 1m0s to "bob", with the roles of that subject, that may listen, everywhere`},
+		{"POST", "/keys/rotate", `{"kind":"token"}`, "rotate the key of kind token"},
+		{"POST", "/policy/reload", "", "load the policies that lie in the home of the node"},
+	} {
+		status, code, given := w.ask(c.method, c.path, c.body, ann, "")
+		if status != 409 {
+			t.Errorf("%s %s: %d %s", c.method, c.path, status, code)
+			continue
 		}
-	}
-	if len(asked) != 5 {
-		t.Errorf("asked: %v", asked)
-	}
-	body := `{"subject":"bob","actions":[],"ttl":60,"\u0072oles":true}`
-	if status, code, _ := w.ask("POST", "/tokens", body, ann, ""); status != 409 || code != "approval_needed" {
-		t.Errorf("a token that carries roles: %d %s", status, code)
+		list, err := w.local.Approvals(t.Context())
+		must(t, err)
+		if i := slices.IndexFunc(list, func(a access.Approval) bool { return a.ID == given }); i < 0 || list[i].Summary != c.want {
+			t.Errorf("%s %s %s: %+v, want %q", c.method, c.path, c.body, list, c.want)
+		}
 	}
 }

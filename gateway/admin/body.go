@@ -37,7 +37,6 @@ func (s *Server) readJSON(c *gin.Context, out any) error {
 		return cutOff(err)
 	}
 	s.setReadDeadline(c, 0)
-	c.Set(bodyKey, body)
 	return parseJSON(body, out)
 }
 

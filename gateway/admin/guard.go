@@ -111,10 +111,7 @@ func (s *Server) admit(c *gin.Context, in *call) error {
 	if err := checkQuery(c.Request.URL.RawQuery, in.route.query); err != nil {
 		return err
 	}
-	if err := in.find(c.Request.Context(), c); err != nil || !isDangerous(in.route) {
-		return err
-	}
-	return in.confirm(c)
+	return in.find(c.Request.Context(), c)
 }
 
 // handle runs the handler of the route that the guard has let in.

@@ -33,13 +33,16 @@ func (s *Server) listKeys(c *gin.Context, _ call) error {
 	return s.answer(c, http.StatusOK, s.Keys.Keys())
 }
 
-func (s *Server) rotateKey(c *gin.Context, _ call) error {
+func (s *Server) rotateKey(c *gin.Context, in call) error {
 	var req wire.Rotation
 	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
 	if req.Kind != wire.KeyOfTokens && req.Kind != wire.KeyOfLinks {
 		return errField.with("The kind %.40q is neither %q nor %q.", req.Kind, wire.KeyOfTokens, wire.KeyOfLinks)
+	}
+	if err := in.confirm(c, "rotate the key of kind "+req.Kind); err != nil {
+		return err
 	}
 	kid, err := s.Keys.Rotate(c.Request.Context(), req.Kind)
 	if err != nil {

@@ -40,8 +40,11 @@ func (s *Server) getPolicyState(c *gin.Context, _ call) error {
 }
 
 // reloadPolicy loads the policies that lie in the home again.
-func (s *Server) reloadPolicy(c *gin.Context, _ call) error {
+func (s *Server) reloadPolicy(c *gin.Context, in call) error {
 	if err := noBody(c.Request); err != nil {
+		return err
+	}
+	if err := in.confirm(c, "load the policies that lie in the home of the node"); err != nil {
 		return err
 	}
 	if err := s.Policies.Reload(); err != nil {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -71,8 +72,15 @@ func (s *Server) grantRole(c *gin.Context, in call) error {
 	if a.Subject == in.grant.Subject() {
 		return errField.with("You cannot give yourself a role.")
 	}
-	a.Granted, a.Actor = s.Now(), in.grant.Subject()
 	ctx := c.Request.Context()
+	what := fmt.Sprintf("give role %s %s to %q", a.Role, s.place(ctx, a.Station), a.Subject)
+	if !a.Until.IsZero() {
+		what += " until " + a.Until.Format(time.RFC3339)
+	}
+	if err := in.confirm(c, what); err != nil {
+		return err
+	}
+	a.Granted, a.Actor = s.Now(), in.grant.Subject()
 	if err := s.Roles.GrantRole(ctx, a); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"strconv"
@@ -47,7 +48,11 @@ func (s *Server) removeSegment(c *gin.Context, in call) error {
 	if err := noBody(c.Request); err != nil {
 		return err
 	}
-	if err := s.Origin.Remove(c.Request.Context(), in.segment.CID); err != nil {
+	ctx := c.Request.Context()
+	if err := in.confirm(c, fmt.Sprintf("remove segment %v %s", in.segment.CID, s.place(ctx, in.station.ID))); err != nil {
+		return err
+	}
+	if err := s.Origin.Remove(ctx, in.segment.CID); err != nil {
 		return err
 	}
 	return s.done(c)

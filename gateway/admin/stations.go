@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -114,6 +115,13 @@ func (s *Server) removeStation(c *gin.Context, in call) error {
 		return p.err
 	}
 	ctx := c.Request.Context()
+	what := fmt.Sprintf("remove station %q (%s)", in.station.Name, in.station.ID)
+	if force {
+		what += " with all its segments"
+	}
+	if err := in.confirm(c, what); err != nil {
+		return err
+	}
 	if err := s.empty(ctx, in.station, force); err != nil {
 		return err
 	}

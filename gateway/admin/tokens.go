@@ -65,14 +65,13 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 	if req.Roles && !in.may(policy.ManageRoles, musen.Station{}) {
 		return errGrant.with("A token that carries the roles of its subject is issued by who may give roles.")
 	}
+	wanted := policy.TokenRequest{Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl, Identity: req.Roles}
 	if req.Roles {
-		if err := in.confirm(c); err != nil {
+		if err := in.confirm(c, s.meaning(ctx, wanted)); err != nil {
 			return err
 		}
 	}
-	raw, jti, expires, err := s.Issuer.Token(policy.TokenRequest{
-		Subject: req.Subject, Stations: stations, Actions: actions, TTL: ttl, Identity: req.Roles,
-	})
+	raw, jti, expires, err := s.Issuer.Token(wanted)
 	if err != nil {
 		return notIssued(err)
 	}

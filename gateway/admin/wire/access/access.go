@@ -66,6 +66,7 @@ func FromAssignment(a musen.Assignment, station string) Role {
 type Approval struct {
 	ID      string     `json:"id"`
 	Request string     `json:"request"` // method and target
+	Summary string     `json:"summary"` // all that it would do, in words
 	Subject string     `json:"by"`
 	Created time.Time  `json:"created"`
 	Expires time.Time  `json:"expires"`
@@ -86,7 +87,7 @@ func FromApproval(a musen.Approval, now time.Time) Approval {
 		state = "expired"
 	}
 	return Approval{
-		ID: a.ID, Request: a.Request, Subject: a.Subject, Created: a.Created.UTC(), Expires: a.Expires.UTC(),
+		ID: a.ID, Request: a.Request, Summary: a.Summary, Subject: a.Subject, Created: a.Created.UTC(), Expires: a.Expires.UTC(),
 		State: state, Decider: a.Decider, Decided: moment(a.Decided),
 	}
 }
