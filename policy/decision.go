@@ -9,6 +9,7 @@ import (
 // there is one, that a request names. A node-wide request has an empty Station.
 type Resource struct {
 	Station   string // its id
+	Name      string // the station's name now, which a policy may ask for
 	Downloads bool   // the station allows saving
 	Epoch     uint64 // the station's epoch now
 

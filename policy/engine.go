@@ -64,6 +64,7 @@ type question struct {
 	credential [sha256.Size]byte
 	action     Action
 	station    string
+	name       string // of the station
 	downloads  bool
 	epoch      uint64
 	segment    bool // about a segment of the station, not the station itself
@@ -166,7 +167,7 @@ func (e *Engine) verdict(g Grant, a Action, r Resource) *verdict {
 	rules := e.rules.Load()
 	q := question{
 		rules: rules.number, credential: g.c.print, action: a,
-		station: r.Station, downloads: r.Downloads, epoch: r.Epoch, segment: r.Segment != "",
+		station: r.Station, name: r.Name, downloads: r.Downloads, epoch: r.Epoch, segment: r.Segment != "",
 	}
 	if g.c.identity && e.o.Roles != nil {
 		q.roles = e.o.Roles.Held(g.c.subject, r.Station, r.At)

@@ -236,6 +236,13 @@ func TestCheckRefuses(t *testing.T) {
 		"names in a condition":   {head + `resource == Segment::"s" };`, "segment"},
 		"names in a set":         {head + `[Segment::"s", Segment::"t"].contains(resource) };`, "own.cedar:1"},
 		"names a parent":         {`@id("x") permit (principal, action == Action::"listen", resource in Segment::"s");`, "segment"},
+		"station by its name":    {`@id("x") forbid (principal, action, resource in Station::"late");`, `Station::"late"`},
+		"station, one letter":    {`@id("x") forbid (principal, action, resource == Station::"` + jazz[1:] + `");`, "resource.name"},
+		"station, spelled twice": {`@id("x") forbid (principal, action, resource == Station::"` + jazz[1:] + `b");`, "resource.name"},
+		"station in a condition": {head + `resource in Station::"late" };`, "resource.name"},
+		"station under is":       {head + `resource is Segment in Station::"late" };`, "resource.name"},
+		"station in the scope":   {`@id("x") forbid (principal, action, resource is Segment in Station::"late");`, "resource.name"},
+		"station in a set":       {head + `principal.stations.contains(Station::"late") };`, "resource.name"},
 		"too many":               {strings.Repeat(`@id("x") permit (principal, action, resource); `, 65), "65"},
 	}
 	for name, c := range cases {
@@ -255,6 +262,29 @@ func TestCheckRefuses(t *testing.T) {
 	if _, err := policy.NewEngine(policy.EngineOptions{}); err == nil {
 		t.Error("an engine without a clock was made")
 	}
+}
+
+// P30: a policy that names a station, by its name or its id, applies to it and
+// its segments, and to no other; a new name counts at once.
+func TestPoliciesNameStations(t *testing.T) {
+	w := newWorld(t)
+	e, _ := w.newEngine(t, string(policy.DefaultPolicies())+`
+@id("name") forbid (principal, action == Action::"listen", resource) when { resource.name == "late" };
+@id("any") forbid (principal, action == Action::"manage", resource) when { resource has name && resource.name == "late" };
+@id("id") forbid (principal, action == Action::"listen", resource in Station::"`+blues+`");`, nil)
+	g := w.grant(t, "alice", "", policy.Listen, policy.Manage)
+	for _, segment := range []string{"", "s"} {
+		r := policy.Resource{Station: jazz, Name: "jazz", Segment: segment}
+		for range 2 {
+			r.Name = "jazz"
+			check(t, e.Decide(g, policy.Listen, r), true, "alice", "jazz")
+			r.Name = "late"
+			check(t, e.Decide(g, policy.Listen, r), false, "alice", "late")
+			check(t, e.Decide(g, policy.Manage, r), false, "alice", "late")
+		}
+		check(t, e.Decide(g, policy.Listen, policy.Resource{Station: blues, Name: "jazz", Segment: segment}), false, "alice", "blues")
+	}
+	check(t, e.Decide(g, policy.Manage, policy.Resource{}), true, "alice", "node")
 }
 
 // Policies of an operator replace the default ones.

@@ -53,6 +53,7 @@ func resourceEntities(q question) (cedar.EntityUID, cedar.EntityMap) {
 		UID:     cedar.NewEntityUID(typeStation, cedar.String(q.station)),
 		Parents: cedar.NewEntityUIDSet(node.UID),
 		Attributes: cedar.NewRecord(cedar.RecordMap{
+			"name":      cedar.String(q.name),
 			"downloads": cedar.Boolean(q.downloads),
 			"epoch":     long(q.epoch),
 		}),

@@ -22,7 +22,7 @@ const (
 	tokenKid   = "token-1"
 	linkKid    = "link-1"
 	jazz       = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
-	blues      = "bbbbbbbbbbbbbbbbbbbbbbbbbb"
+	blues      = "bbbbbbbbbbbbbbbbbbbbbbbbba"
 	listenPath = "/listen/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
 )
 

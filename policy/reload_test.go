@@ -211,6 +211,7 @@ func TestMemoryChangesNothing(t *testing.T) {
 		`@id("x") permit (principal, action, resource) when { context.region == "ee" && principal.roles.contains("support") };`,
 		`@id("x") permit (principal, action, resource) when { context.mfaMinutes < 30 && ["listen", "revoke"].contains(context.action) };
 @id("y") permit (principal, action == Action::"listen", resource) unless { resource.downloads || resource.epoch == 3 };`,
+		`@id("x") permit (principal, action, resource) when { resource has name && resource.name == "late" };`,
 	}
 	var grants []policy.Grant
 	for _, subject := range []string{"ann", "service:x"} {
@@ -238,7 +239,8 @@ func TestMemoryChangesNothing(t *testing.T) {
 			g := rapid.SampledFrom(grants).Draw(t, "grant").From(rapid.SampledFrom([]string{"", "ee"}).Draw(t, "region"))
 			a := rapid.SampledFrom(policy.Actions()).Draw(t, "action")
 			r := policy.Resource{
-				Station: rapid.SampledFrom([]string{"", jazz, blues}).Draw(t, "station"), Downloads: rapid.Bool().Draw(t, "downloads"),
+				Station: rapid.SampledFrom([]string{"", jazz, blues}).Draw(t, "station"),
+				Name:    rapid.SampledFrom([]string{"jazz", "late"}).Draw(t, "name"), Downloads: rapid.Bool().Draw(t, "downloads"),
 				Epoch: uint64(rapid.IntRange(2, 4).Draw(t, "epoch")), Segment: rapid.SampledFrom([]string{"", "s"}).Draw(t, "segment"),
 			}
 			got, want := old.Decide(g, a, r), fresh.Decide(g, a, r)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	_ "embed" // for the default policies and the schema
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"strconv"
@@ -48,7 +49,8 @@ type rules struct {
 // actions and attributes, optional attributes without has, and comparisons of
 // different types are refused, and so are policies that can never apply.
 // Beyond that each policy needs an @id of its own, and none may name a single
-// segment, because decisions hold for all segments of a station.
+// segment, because decisions hold for all segments of a station, or a station
+// by anything but an id, because it would never apply.
 func Check(files ...File) error {
 	_, err := newRules(files)
 	return err
@@ -129,8 +131,8 @@ func (r *rules) add(p *cedar.Policy) error {
 	if err := r.schema.Policy(string(id), tree); err != nil {
 		return fmt.Errorf("%q: %w", id, err)
 	}
-	if namesSegment(tree) {
-		return fmt.Errorf("%q: it names a single segment: take the segment down instead", id)
+	if err := checkNames(tree); err != nil {
+		return fmt.Errorf("%q: %w", id, err)
 	}
 	if err := r.limit(string(id), p); err != nil {
 		return fmt.Errorf("%q: %w", id, err)
@@ -190,32 +192,49 @@ func asksForCircumstances(p *ast.Policy) bool {
 	return all != fixed
 }
 
-// namesSegment reports whether a policy has the id of a segment in it.
-func namesSegment(p *ast.Policy) bool {
-	if scopeNamesSegment(p.Resource) || scopeNamesSegment(p.Principal) {
-		return true
+// checkNames returns an error if the policy names what no request is about.
+func checkNames(p *ast.Policy) error {
+	for _, uid := range entitiesIn(p) {
+		switch id := string(uid.ID); {
+		case uid.Type == typeSegment:
+			return errors.New("it names a single segment: take the segment down instead")
+		case uid.Type == typeStation && !isID(id):
+			return fmt.Errorf("it names Station::%.80q, which is no id: write the id of a station, or resource.name == %.80[1]q", id)
+		}
 	}
-	found := false
+	return nil
+}
+
+// isID reports whether s is spelled as ids of stations are: 128 bits in
+// lower-case base32.
+func isID(s string) bool {
+	encoding := base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+	b, err := encoding.DecodeString(s)
+	return err == nil && len(b) == 16 && encoding.EncodeToString(b) == s
+}
+
+// entitiesIn are the entities that a policy has the ids of in it, but for actions.
+func entitiesIn(p *ast.Policy) []cedar.EntityUID {
+	var uids []cedar.EntityUID
+	for _, scope := range []ast.IsScopeNode{p.Principal, p.Resource} {
+		switch s := scope.(type) {
+		case ast.ScopeTypeEq:
+			uids = append(uids, s.Entity)
+		case ast.ScopeTypeIn:
+			uids = append(uids, s.Entity)
+		case ast.ScopeTypeIsIn:
+			uids = append(uids, s.Entity)
+		}
+	}
 	for _, c := range p.Conditions {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
 			if v, ok := n.(ast.NodeValue); ok {
-				uid, ok := v.Value.(cedar.EntityUID)
-				found = found || ok && uid.Type == typeSegment
+				if uid, ok := v.Value.(cedar.EntityUID); ok {
+					uids = append(uids, uid)
+				}
 			}
-			return !found
+			return true
 		})
 	}
-	return found
-}
-
-func scopeNamesSegment(n ast.IsScopeNode) bool {
-	switch s := n.(type) {
-	case ast.ScopeTypeEq:
-		return s.Entity.Type == typeSegment
-	case ast.ScopeTypeIn:
-		return s.Entity.Type == typeSegment
-	case ast.ScopeTypeIsIn:
-		return s.Entity.Type == typeSegment
-	}
-	return false
+	return uids
 }

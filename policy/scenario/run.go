@@ -73,12 +73,13 @@ func (w *world) Revoked(string, string, time.Time) bool { return false }
 func (w *world) KeyRevoked(string) bool { return false }
 
 // Epoch implements policy.Revocations.
-func (w *world) Epoch(name string) (uint64, bool) {
-	st := w.suite.station(name)
-	if st == nil {
-		return 0, false
+func (w *world) Epoch(id string) (uint64, bool) {
+	for _, st := range w.suite.Stations {
+		if st.ID == id {
+			return st.Epoch, true
+		}
 	}
-	return st.Epoch, true
+	return 0, false
 }
 
 // Held implements policy.Roles.
@@ -88,7 +89,7 @@ func (w *world) Held(subject, station string, at time.Time) (held policy.RoleSet
 			continue
 		}
 		for _, r := range b.Roles {
-			if (r.Station == "" || r.Station == station) && (r.Until.IsZero() || at.Before(r.Until)) {
+			if (r.Station == "" || w.suite.station(r.Station).ID == station) && (r.Until.IsZero() || at.Before(r.Until)) {
 				held = held.With(policy.Role(r.Role))
 			}
 		}
@@ -111,7 +112,7 @@ func (w *world) grant(b Bearer) (policy.Grant, error) {
 	if b.Kind == "link" {
 		st := w.suite.station(b.Stations[0])
 		raw, _, err := w.issuer.Link(policy.LinkRequest{
-			Station: st.Name, Epoch: st.Epoch, Path: listenPath, Subject: b.Subject,
+			Station: st.ID, Epoch: st.Epoch, Path: listenPath, Subject: b.Subject,
 			Download: slices.Contains(b.Actions, string(policy.Download)),
 		})
 		if err != nil {
@@ -119,11 +120,14 @@ func (w *world) grant(b Bearer) (policy.Grant, error) {
 		}
 		return w.verifier.Link(raw, "GET", listenPath)
 	}
-	r := policy.TokenRequest{Subject: b.subject(), TTL: time.Hour, Identity: true, Stations: b.Stations}
-	if slices.Contains(b.Stations, "*") {
-		r.Stations = nil
-	} else if len(b.Stations) == 0 {
+	r := policy.TokenRequest{Subject: b.subject(), TTL: time.Hour, Identity: true}
+	switch {
+	case len(b.Stations) == 0:
 		r.Stations = []string{"none"}
+	case !slices.Contains(b.Stations, "*"):
+		for _, name := range b.Stations {
+			r.Stations = append(r.Stations, w.suite.station(name).ID)
+		}
 	}
 	for _, a := range b.Actions {
 		r.Actions = append(r.Actions, policy.Action(a))
@@ -147,7 +151,7 @@ func (w *world) decide(c Case) (Outcome, error) {
 	}
 	r := policy.Resource{PublishAt: c.PublishAt, ExpiresAt: c.ExpiresAt}
 	if st := w.suite.station(c.Station); st != nil {
-		r.Station, r.Epoch, r.Downloads = st.Name, st.Epoch, st.Downloads == nil || *st.Downloads
+		r.Station, r.Name, r.Epoch, r.Downloads = st.ID, st.Name, st.Epoch, st.Downloads == nil || *st.Downloads
 	}
 	if c.Segment {
 		r.Segment = "x"

@@ -9,6 +9,8 @@ package scenario
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,6 +40,7 @@ type Suite struct {
 // A Station is one that requests are about.
 type Station struct {
 	Name      string `toml:"name"`
+	ID        string `toml:"id"`        // default one of its own that looks like any
 	Downloads *bool  `toml:"downloads"` // default true
 	Epoch     uint64 `toml:"epoch"`     // of now; default 1
 }
@@ -139,6 +142,12 @@ func (s *Suite) checkStation(i int) error {
 	if st.Name == "" || st.Name == "*" || slices.ContainsFunc(s.Stations[:i], func(o Station) bool { return o.Name == st.Name }) {
 		return errors.New("the name is empty, reserved or taken")
 	}
+	if st.ID == "" {
+		st.ID = idOf(st.Name)
+	}
+	if slices.ContainsFunc(s.Stations[:i], func(o Station) bool { return o.ID == st.ID }) {
+		return errors.New("the id is taken")
+	}
 	if st.Epoch == 0 {
 		st.Epoch = 1
 	}
@@ -176,6 +185,12 @@ func (s *Suite) checkBearer(i int) error {
 		return err
 	}
 	return nil
+}
+
+// idOf is an id for the station of that name, spelled as on a node.
+func idOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
 // factor is when the bearer showed a second factor, for a request at a time.

@@ -80,20 +80,45 @@ func TestWrongExpectations(t *testing.T) {
 	}
 }
 
+// P30: a policy that names a station by its id is tested with that id, and what
+// a bearer has for one station is worth nothing on another.
+func TestStationIDs(t *testing.T) {
+	const id = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	files := []policy.File{{Name: "own", Text: []byte(string(policy.DefaultPolicies()) +
+		`@id("quiet") forbid (principal, action == Action::"listen", resource in Station::"` + id + `");`)}}
+	for where, want := range map[string]bool{"jazz": true, "rock": false, "other": false} {
+		suite, err := scenario.Parse([]byte(`
+station = [{name = "jazz"}, {name = "rock", id = "` + id + `"}, {name = "other"}]
+bearer = [{name = "ann", actions = ["listen"], stations = ["jazz", "rock"]}]
+case = [{name = "x", bearer = "ann", action = "listen", station = "` + where + `", allow = true}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcomes, err := suite.Run(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcomes[0].Allowed != want {
+			t.Errorf("%s: allowed is %v (%s)", where, outcomes[0].Allowed, outcomes[0].Reason)
+		}
+	}
+}
+
 // H80: what is not known is refused by line.
 func TestParseRefuses(t *testing.T) {
 	good := listens + "allow = true\n"
 	for text, says := range map[string]string{
-		"":                                     "1 to 10000 cases",
-		"[[case]]\nname = ":                    "line 2",
-		"[[case]]\nname = 1":                   "line 2",
-		good + "alow = false":                  `line 14, column 1: "case.alow" is not known`,
-		good + "[[station]]\nname = \"jazz\"":  "taken",
-		good + "[[station]]\nname = \"*\"":     "reserved",
-		good + "[[bearer]]\nname = \"ann\"":    "taken",
-		good + "[[bearer]]\nkind = \"cookie\"": "empty",
-		good + "[[case]]\nname = \"x\"":        "allow",
-		good + "[[case]]\nallow = true":        "no name",
+		"":                                    "1 to 10000 cases",
+		"[[case]]\nname = ":                   "line 2",
+		"[[case]]\nname = 1":                  "line 2",
+		good + "alow = false":                 `line 14, column 1: "case.alow" is not known`,
+		good + "[[station]]\nname = \"jazz\"": "taken",
+		good + "[[station]]\nname = \"*\"":    "reserved",
+		good + "[[station]]\nname = \"a\"\nid = \"i\"\n[[station]]\nname = \"b\"\nid = \"i\"":                "id is taken",
+		good + "[[bearer]]\nname = \"ann\"":                                                                  "taken",
+		good + "[[bearer]]\nkind = \"cookie\"":                                                               "empty",
+		good + "[[case]]\nname = \"x\"":                                                                      "allow",
+		good + "[[case]]\nallow = true":                                                                      "no name",
 		strings.ReplaceAll(good, "\"jazz\"\n[[bearer", "\"rock\"\n[[bearer"):                                 "not in the file",
 		strings.Replace(good, `action = "listen"`, `action = "fly"`, 1):                                      "fly",
 		good + "[[bearer]]\nname = \"b\"\nkind = \"cookie\"":                                                 "cookie",
