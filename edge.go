@@ -165,7 +165,7 @@ func (e *Edge) missNeighbour(ctx context.Context, mh multihash.Multihash) {
 
 func resource(station Station, s Segment) policy.Resource {
 	return policy.Resource{
-		Station: station.ID, Downloads: station.Downloads, Epoch: station.Epoch,
+		Station: station.ID, Name: station.Name, Downloads: station.Downloads, Epoch: station.Epoch,
 		Segment: s.ID, PublishAt: s.PublishAt, ExpiresAt: s.ExpiresAt,
 	}
 }

@@ -127,3 +127,21 @@ func TestRegion(t *testing.T) {
 		}
 	}
 }
+
+// P30: a policy that names a station applies to its segments and to its list.
+func TestPolicyNamesStation(t *testing.T) {
+	r := newRealm(t)
+	seg := r.add(musen.Segment{}, audioOf(1000))
+	token, _ := r.tokenFor("ann")
+	s := r.open(hasher(t), nil)
+	for name, status := range map[string]int{r.stations[seg.Station].Name: 404, "another": 200} {
+		text := `@id("all") permit (principal, action, resource);
+@id("quiet") forbid (principal, action == Action::"listen", resource) when { resource.name == "` + name + `" };`
+		check(t, r.engine.Load([]policy.File{{Name: "own", Text: []byte(text)}}))
+		for _, path := range []string{"/listen/" + seg.CID.String(), "/stations/" + seg.Station + "/segments"} {
+			if a := s.ask("GET", path, "Authorization", "Bearer "+token); a.StatusCode != status {
+				t.Errorf("GET %s with %q silent: %d, want %d", path, name, a.StatusCode, status)
+			}
+		}
+	}
+}

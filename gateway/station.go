@@ -135,7 +135,7 @@ func (s *Server) holder(cr credential, method string) (policy.Grant, error) {
 }
 
 func resourceOf(s musen.Station) policy.Resource {
-	return policy.Resource{Station: s.ID, Downloads: s.Downloads, Epoch: s.Epoch}
+	return policy.Resource{Station: s.ID, Name: s.Name, Downloads: s.Downloads, Epoch: s.Epoch}
 }
 
 // readPage reads the query of a list.

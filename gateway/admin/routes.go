@@ -160,7 +160,7 @@ func (c call) may(a policy.Action, station musen.Station) bool {
 // resource is what policy must know of a station. The zero station stands for
 // the node.
 func resource(s musen.Station) policy.Resource {
-	return policy.Resource{Station: s.ID, Downloads: s.Downloads, Epoch: s.Epoch}
+	return policy.Resource{Station: s.ID, Name: s.Name, Downloads: s.Downloads, Epoch: s.Epoch}
 }
 
 // require returns an error unless mayUse. A caller whose grant does not even
