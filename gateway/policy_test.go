@@ -87,7 +87,7 @@ func TestPolicyLimitsStreams(t *testing.T) {
 }
 
 // The region is what a declared proxy says, once and in one word; whatever
-// anybody else says is ignored.
+// anybody else says is ignored. A station and its list know it as a song does.
 func TestRegion(t *testing.T) {
 	r := newRealm(t)
 	check(t, r.engine.Load([]policy.File{{Name: "own", Text: []byte(`@id("ee") permit (principal, action, resource) when { context.region == "ee" };`)}}))
@@ -112,18 +112,20 @@ func TestRegion(t *testing.T) {
 		"not a proxy":      {elsewhere, "X-Region", []string{"X-Region", "ee"}, 404},
 		"no proxies known": {nil, "X-Region", []string{"X-Region", "ee"}, 404},
 	} {
-		s := r.serve(func(o *Options) { o.Proxies, o.RegionHeader = c.proxies, c.header })
-		req, err := http.NewRequestWithContext(context.Background(), "GET", s.url+"/listen/"+seg.CID.String(), nil)
-		check(t, err)
-		req.Header.Set("Authorization", "Bearer "+token)
-		for i := 0; i < len(c.sent); i += 2 {
-			req.Header.Add(c.sent[i], c.sent[i+1])
-		}
-		res, err := s.client.Do(req)
-		check(t, err)
-		res.Body.Close()
-		if res.StatusCode != c.status {
-			t.Errorf("%s: %d, want %d", name, res.StatusCode, c.status)
+		s := r.open(hasher(t), func(o *Options) { o.Proxies, o.RegionHeader = c.proxies, c.header })
+		for _, path := range []string{"/listen/" + seg.CID.String(), "/stations/jazz", "/stations/jazz/segments"} {
+			req, err := http.NewRequestWithContext(context.Background(), "GET", s.url+path, nil)
+			check(t, err)
+			req.Header.Set("Authorization", "Bearer "+token)
+			for i := 0; i < len(c.sent); i += 2 {
+				req.Header.Add(c.sent[i], c.sent[i+1])
+			}
+			res, err := s.client.Do(req)
+			check(t, err)
+			res.Body.Close()
+			if res.StatusCode != c.status {
+				t.Errorf("%s: %s: %d, want %d", name, path, res.StatusCode, c.status)
+			}
 		}
 	}
 }

@@ -101,6 +101,7 @@ func (s *Server) tuneIn(c *gin.Context) (policy.Grant, musen.Station, error) {
 	if err != nil {
 		return policy.Grant{}, musen.Station{}, err
 	}
+	grant = grant.From(s.region(c.Request))
 	id := c.Param("station")
 	station, err := s.pages.Library.Station(c.Request.Context(), id)
 	if err == nil && station.ID != id { // found by its name, which is no address
