@@ -74,6 +74,7 @@ type realm struct {
 	known    map[string]bool          // multihashes of catalogued blocks
 	revoked  map[string]bool          // by id
 	states   map[string]policy.SubjectState
+	roles    map[string]policy.Role // by subject, on every station
 	shares   map[string]musen.Share // by secret
 	onRead   func(c cid.Cid, off int64) error
 }
@@ -84,6 +85,7 @@ func newRealm(t testing.TB) *realm {
 		t: t, clock: &clock{t: time.Now()}, audio: map[string][]byte{}, stations: map[string]musen.Station{},
 		segments: map[string]musen.Segment{}, known: map[string]bool{}, revoked: map[string]bool{},
 		shares: map[string]musen.Share{}, states: map[string]policy.SubjectState{},
+		roles: map[string]policy.Role{},
 	}
 	r.store = blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
 	r.blocks = blockservice.New(r.store, offline.Exchange(r.store))
@@ -105,7 +107,7 @@ func newRealm(t testing.TB) *realm {
 		Revocations: r, Shares: r, Subjects: r, Now: r.clock.Now,
 	})
 	check(t, err)
-	r.engine, err = policy.NewEngine(policy.EngineOptions{Now: r.clock.Now})
+	r.engine, err = policy.NewEngine(policy.EngineOptions{Now: r.clock.Now, Roles: r})
 	check(t, err)
 	r.edge, err = musen.NewEdge(musen.EdgeOptions{
 		Directory: r, Blocks: r, Keys: r, Policy: r.engine, Log: slog.New(slog.DiscardHandler),
@@ -113,6 +115,13 @@ func newRealm(t testing.TB) *realm {
 	check(t, err)
 	r.addStation("jazz", true)
 	return r
+}
+
+// Held implements policy.Roles.
+func (r *realm) Held(subject, _ string, _ time.Time) policy.RoleSet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return policy.RoleSet(0).With(r.roles[subject])
 }
 
 func check(t testing.TB, err error) {

@@ -30,7 +30,8 @@ type programme struct {
 	Next        string   `json:"next,omitempty"` // cursor of the next page; absent on the last
 }
 
-// A listed segment comes with links that were minted for this one list.
+// A listed segment comes with links that were minted for this one list, as far
+// as the credential itself names what they open.
 type listed struct {
 	CID        string `json:"cid"`
 	Title      string `json:"title"`
@@ -194,7 +195,9 @@ func (s *Server) programme(c *gin.Context, g policy.Grant, station musen.Station
 	return p, nil
 }
 
-// list mints the link of a segment, if the bearer of g may listen to it now.
+// list tells where the bearer of g opens a segment, if it may be listened to now.
+// What the credential itself names gets a link. What a role or a policy adds to
+// that gets none, which would outlive it: the same credential opens it there.
 func (s *Server) list(g policy.Grant, station musen.Station, segment musen.Segment) (l listed, ok bool, err error) {
 	r := resourceOf(station)
 	r.Segment, r.PublishAt, r.ExpiresAt = segment.ID, segment.PublishAt, segment.ExpiresAt
@@ -203,17 +206,24 @@ func (s *Server) list(g policy.Grant, station musen.Station, segment musen.Segme
 	}
 	download := s.pages.Policy.Decide(g, policy.Download, r).Allowed()
 	id := segment.CID.String()
+	l = listed{
+		CID: id, Title: segment.Title, Artist: segment.Artist, MediaType: segment.MediaType,
+		DurationMS: segment.Duration.Milliseconds(), URL: s.pages.Base + "/listen/" + id,
+	}
+	if download {
+		l.Download = l.URL + "?download=1"
+	}
+	if !g.Has(policy.Listen) || !g.Covers(station.ID) {
+		return l, true, nil
+	}
+	saves := download && g.Has(policy.Download)
 	raw, _, err := s.pages.Minter.LinkFor(g, policy.LinkRequest{
-		Station: station.ID, Epoch: station.Epoch, Path: "/listen/" + id, TTL: s.pages.LinkTTL, Download: download,
+		Station: station.ID, Epoch: station.Epoch, Path: "/listen/" + id, TTL: s.pages.LinkTTL, Download: saves,
 	})
 	if err != nil {
 		return listed{}, false, fmt.Errorf("list segment %s: %w", id, err)
 	}
-	l = listed{
-		CID: id, Title: segment.Title, Artist: segment.Artist, MediaType: segment.MediaType,
-		DurationMS: segment.Duration.Milliseconds(), URL: s.pages.Base + "/listen/" + id + "?" + linkQuery + "=" + raw,
-	}
-	if download {
+	if l.URL += "?" + linkQuery + "=" + raw; saves {
 		l.Download = l.URL + "&download=1"
 	}
 	return l, true, nil

@@ -105,6 +105,41 @@ func TestListDownloads(t *testing.T) {
 	}
 }
 
+// P30: who may listen by a role or a policy, and not by what the credential
+// names, is told where: the same credential opens it, until that is over, and a
+// link that would outlive the role is not made.
+func TestListForRoles(t *testing.T) {
+	r := newRealm(t)
+	song := r.add(musen.Segment{}, audioOf(100))
+	s := r.open(hasher(t), nil)
+	raw, _, _, err := r.issuer.Token(policy.TokenRequest{Subject: "ann", Identity: true, TTL: time.Hour})
+	check(t, err)
+	r.roles["ann"] = policy.Operator
+	bearer := []string{"Authorization", "Bearer " + raw}
+	l := s.list("jazz", "", bearer...).Segments[0]
+	if l.URL != "/listen/"+song.CID.String() || l.Download != "" {
+		t.Errorf("listed %+v", l)
+	}
+	s.ask("GET", l.URL, bearer...).want(t, http.StatusOK)
+	s.ask("GET", l.URL).want(t, http.StatusUnauthorized)
+	r.mu.Lock()
+	delete(r.roles, "ann")
+	r.mu.Unlock()
+	s.ask("GET", l.URL, bearer...).want(t, http.StatusNotFound)
+	s.ask("GET", "/stations/jazz/segments", bearer...).want(t, http.StatusNotFound)
+
+	// A share that does not save, at a node whose policies let everybody save.
+	check(t, r.engine.Load([]policy.File{{Name: "own", Text: []byte(`@id("all") permit (principal, action, resource);`)}}))
+	_, hears := r.share("jazz", func(s *musen.Share) { s.Downloads = false })
+	mine := cookie(s.enter(hears))
+	l = s.list("jazz", "", "Cookie", mine).Segments[0]
+	s.ask("GET", l.URL).want(t, http.StatusOK)
+	s.ask("GET", l.Download, "Cookie", mine).want(t, http.StatusOK)
+	if strings.Contains(l.Download, "CAT=") {
+		t.Errorf("a link saves what the share does not: %s", l.Download)
+	}
+}
+
 // What may not be heard now is not listed; pages follow each other.
 func TestListPages(t *testing.T) {
 	r := newRealm(t)

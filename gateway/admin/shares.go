@@ -26,7 +26,8 @@ type Shares interface {
 	// SetSharePassword ends the sessions that the password before has opened.
 	SetSharePassword(ctx context.Context, id, hash string) error
 	// RegenerateShare ends all shares, sessions and links of the station of s, and
-	// puts s in their place, with what the newest that was live had.
+	// puts s in their place, with what the newest that was live had, or else
+	// the newest.
 	RegenerateShare(ctx context.Context, s musen.Share, secret string) (musen.Share, error)
 }
 
