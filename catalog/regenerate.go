@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 // RegenerateShare puts s, under a fresh secret, in the place of all shares of
 // its station: in one transaction the station gets its next epoch, which ends
 // every share, session and link that was made before. s takes over password,
-// settings and length of life from the newest share that was live, if any was.
+// settings and length of life from the newest share that was live, or else from
+// the newest that there was.
 // What was recorded is returned, with the new epoch.
 func (c *Catalog) RegenerateShare(ctx context.Context, s musen.Share, secret string) (musen.Share, error) {
 	var r shareRow
@@ -66,28 +68,33 @@ func (c *Catalog) regenerate(ctx context.Context, tx bun.Tx, s musen.Share, secr
 	return r, err
 }
 
-// inherit gives s what the newest live share of its station has, if there is
-// one.
+// inherit gives s what the newest live share of its station has, or the newest
+// if none lives. A password is taken from that one too if the live one has none:
+// what was closed last is not opened because it ended.
 func (c *Catalog) inherit(ctx context.Context, tx bun.Tx, s *musen.Share, epoch int64) error {
 	var rows []shareRow
-	err := tx.NewSelect().Model(&rows).Where("station = ? AND revoked = ? AND epoch = ?", s.Station, zeroTime, epoch).
-		Order("created DESC", "id").Scan(ctx)
-	if err != nil {
+	err := tx.NewSelect().Model(&rows).Where("station = ?", s.Station).Order("created DESC", "id").Scan(ctx)
+	if err != nil || len(rows) == 0 {
 		return err
 	}
-	for _, row := range rows {
+	var newest, model musen.Share
+	for i, row := range rows {
 		old, err := c.openShare(row)
 		if err != nil {
 			return fmt.Errorf("share %q: %w", row.ID, err)
 		}
-		if old.End(uint64(epoch), c.now()) != "" {
-			continue
+		if i == 0 {
+			newest, model = old, old
 		}
-		s.Password, s.Downloads, s.SessionTTL, s.MaxUses = old.Password, old.Downloads, old.SessionTTL, old.MaxUses
-		if s.Expires = old.Expires; !old.Expires.IsZero() {
-			s.Expires = s.Created.Add(old.Expires.Sub(old.Created))
+		if old.End(uint64(epoch), c.now()) == "" {
+			model = old
+			break
 		}
-		return nil
+	}
+	s.Password, s.Downloads = cmp.Or(model.Password, newest.Password), model.Downloads
+	s.SessionTTL, s.MaxUses = model.SessionTTL, model.MaxUses
+	if s.Expires = model.Expires; !model.Expires.IsZero() {
+		s.Expires = s.Created.Add(model.Expires.Sub(model.Created))
 	}
 	return nil
 }

@@ -259,6 +259,39 @@ func testRegenerate(t *testing.T, f *fixture) {
 	}
 }
 
+// A password is not lost because the share that has it ended, however it did: a
+// regeneration opens nothing that was closed.
+func testRegenerateKeepsPassword(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	for name, end := range map[string]func(musen.Share) error{
+		"revoked": func(s musen.Share) error { return f.RevokeShare(ctx, s.ID) },
+		"spent":   func(s musen.Share) error { return f.UseShare(ctx, s.ID) },
+		"expired": func(musen.Share) error { f.clock.forward(time.Hour); return nil },
+	} {
+		for _, open := range []bool{false, true} { // an older share without a password lives
+			station := f.station(fmt.Sprintf("%s-%v", name, open))
+			if open {
+				f.share(station, nil)
+				f.clock.forward(time.Second)
+			}
+			old, _ := f.share(station, func(s *musen.Share) {
+				s.Password, s.MaxUses, s.Downloads, s.Expires = "hash", 1, false, f.clock.Now().Add(time.Hour)
+			})
+			noErr(t, end(old))
+			for range 2 { // the second one inherits from the first
+				f.clock.forward(time.Second)
+				fresh, secret := f.newShare(station, nil)
+				made, err := f.RegenerateShare(ctx, fresh, secret)
+				noErr(t, err)
+				if made.Password != "hash" || made.Downloads != open || (made.MaxUses == 1) == open {
+					t.Errorf("%s, an open one lives %v: made %+v", name, open, made)
+				}
+				noErr(t, f.RevokeShare(ctx, made.ID))
+			}
+		}
+	}
+}
+
 // What ended long ago is forgotten, and nothing earlier; nor what was removed
 // with its station.
 func testOldShares(t *testing.T, f *fixture) {

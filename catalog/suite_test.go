@@ -54,6 +54,7 @@ func suite(t *testing.T, make factory) {
 		"a revoked share":       testRevokeShare,
 		"a share's password":    testSharePassword,
 		"regenerating":          testRegenerate,
+		"regenerated password":  testRegenerateKeepsPassword,
 		"old shares":            testOldShares,
 		"concurrent writers":    testConcurrentWriters,
 		"a caller who left":     testCancelled,

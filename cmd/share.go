@@ -160,7 +160,8 @@ func (a *app) shareRegenerate() *cobra.Command {
 		Use: "regenerate STATION", Short: "End every share, session and link of a station, and print a new link", Args: args("a station's name or id", 1),
 		Long: `regenerate begins the next epoch of a station: every share, session and link that was made
 before has ended, also in the middle of a song. A new share takes over password and settings
-from the newest that was live. Tokens are not ended: revoke them by jti or subject.`,
+from the newest that was live, or else from the newest, and asks for a password if that
+one did. Tokens are not ended: revoke them by jti or subject.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			api, err := a.api()
 			if err != nil {
