@@ -235,7 +235,7 @@ func (p *Platform) land(key question, q musen.Question, said verdict, err error)
 func (p *Platform) judge(now time.Time, q musen.Question, err error) {
 	switch {
 	case err != nil && !p.failing:
-		p.o.Log.Warn("the webhook gives no clear answer: nobody is let in without", "error", err)
+		p.o.Log.Warn("the webhook gives no answer: nobody is let in by it", "error", err)
 	case err == nil && p.failing:
 		p.o.Log.Info("the webhook answers again")
 	}
