@@ -28,10 +28,10 @@ func (n *runningNode) consent() (musen.Consent, error) {
 	}
 	p, err := consent.New(consent.Options{
 		URL: w.URL, Secret: secret, Client: outbound.New(o), Timeout: w.Timeout, TTL: w.CacheTTL,
-		PerSegment: w.PerSegment, Stations: w.Stations, Now: time.Now, Rand: rand.Reader, Log: n.log,
+		PerSegment: w.PerSegment, Stations: w.Stations, Find: stationNames(n.rows), Now: time.Now, Rand: rand.Reader, Log: n.log,
 	})
 	if err != nil {
-		return nil, badWebhook("url", err)
+		return nil, badWebhook("stations", err) // the rest was looked at before
 	}
 	return p, nil
 }

@@ -75,7 +75,8 @@ type Webhook struct {
 	CacheTTL time.Duration `koanf:"cache_ttl"`
 	// Whether an answer is for one segment, and not for the whole station.
 	PerSegment bool `koanf:"per_segment"`
-	// Names or ids of the stations that are asked about. Empty: all.
+	// Names or ids of the stations that are asked about; the node does not start
+	// if there is no such station. Empty: all.
 	Stations []string `koanf:"stations"`
 	// Hosts of the URL, without port, that may be on this machine or in a private
 	// network.

@@ -31,7 +31,7 @@ import (
 	"github.com/musenai/musen/internal/alert"
 )
 
-// Options say who is asked. All must be given but Stations and PerSegment.
+// Options say who is asked. All must be given but Stations, with Find, and PerSegment.
 type Options struct {
 	URL        string
 	Secret     string // to sign with, as in whsec_ and base64, see CheckSecret
@@ -39,10 +39,12 @@ type Options struct {
 	Timeout    time.Duration // for an answer
 	TTL        time.Duration // of an answer that does not say, and the most of one that does
 	PerSegment bool          // an answer is for one segment, not for the station
-	Stations   []string      // names or ids that are asked about; empty: all
-	Now        func() time.Time
-	Rand       io.Reader
-	Log        *slog.Logger
+	Stations   []string      // names or ids that are asked about, also once they are renamed; empty: all
+	// Find finds the id of a station of Stations; one that is not found is refused.
+	Find func(nameOrID string) (id string, ok bool)
+	Now  func() time.Time
+	Rand io.Reader
+	Log  *slog.Logger
 }
 
 // Bounds of what is asked and remembered.
@@ -60,6 +62,7 @@ type Platform struct {
 	o      Options
 	sign   *standardwebhooks.Webhook
 	known  *otter.Cache[question, answer]
+	about  []string      // names and ids of stations; empty: all
 	flying chan struct{} // one for each question that may be under way
 
 	mu      sync.Mutex
@@ -110,17 +113,38 @@ func New(o Options) (*Platform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a webhook: %w", err)
 	}
+	about, err := o.about()
+	if err != nil {
+		return nil, fmt.Errorf("make a webhook: %w", err)
+	}
 	return &Platform{
-		o: o, sign: sign, known: known,
+		o: o, sign: sign, known: known, about: about,
 		flying: make(chan struct{}, maxFlights), flights: map[question]*flight{},
 		held: map[string]int{}, away: map[string]struct{}{},
 	}, nil
 }
 
+// about are Stations with the id that each has now, so that a new name does not
+// have a station left out.
+func (o Options) about() ([]string, error) {
+	about := slices.Clone(o.Stations)
+	for _, name := range o.Stations {
+		id, ok := "", false
+		if o.Find != nil {
+			id, ok = o.Find(name)
+		}
+		if !ok {
+			return nil, fmt.Errorf("there is no station %.80q", name)
+		}
+		about = append(about, id)
+	}
+	return about, nil
+}
+
 // Ask implements musen.Consent. An answer that is about to end is asked for
 // again while it still holds, so that a stream does not wait for it.
 func (p *Platform) Ask(ctx context.Context, q musen.Question) error {
-	if len(p.o.Stations) > 0 && !slices.Contains(p.o.Stations, q.Station.ID) && !slices.Contains(p.o.Stations, q.Station.Name) {
+	if len(p.about) > 0 && !slices.Contains(p.about, q.Station.ID) && !slices.Contains(p.about, q.Station.Name) {
 		return nil
 	}
 	key := p.key(q)

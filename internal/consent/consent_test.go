@@ -139,7 +139,7 @@ func newConsent(t testing.TB, p *platform, change func(*consent.Options)) (*cons
 	roots.AddCert(p.Certificate())
 	c := &clock{now: time.Now()}
 	o := consent.Options{
-		URL: p.URL + "/consent", Secret: secret, Timeout: 20 * time.Second, TTL: time.Minute, Now: c.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler),
+		URL: p.URL + "/consent", Secret: secret, Timeout: 20 * time.Second, TTL: time.Minute, Now: c.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), Find: find,
 		Client: outbound.New(outbound.Options{Hosts: []string{"127.0.0.1"}, Roots: roots, Limit: 20 * time.Second}),
 	}
 	if change != nil {
@@ -444,17 +444,6 @@ func TestLinksAreAskedAboutOnce(t *testing.T) {
 	}
 	if d := p.asked[0]; d["credential"] != token || d["kind"] != "token" {
 		t.Errorf("asked about %v", d)
-	}
-}
-
-func TestStationsThatAreAskedAbout(t *testing.T) {
-	h := newBearers(t)
-	p := newPlatform(t)
-	p.says(`{"allow":false}`)
-	q := question(t, h, 1)
-	for station, expected := range map[string]error{"jazz": musen.ErrNotFound, q.Station.ID: musen.ErrNotFound, "blues": nil} {
-		c, _ := newConsent(t, p, func(o *consent.Options) { o.Stations = []string{station} })
-		want(t, c.Ask(t.Context(), q), expected)
 	}
 }
 
