@@ -68,6 +68,8 @@ type herald interface {
 	// listen nudges whenever another process may have changed something, until
 	// ctx ends. It may miss some.
 	listen(ctx context.Context, nudge func(), log *slog.Logger)
+	// keepPlace has this process keep its place in the fleet until ctx ends.
+	keepPlace(ctx context.Context, every time.Duration)
 	// clock is the time of the database.
 	clock(ctx context.Context) (time.Time, error)
 }
@@ -89,6 +91,7 @@ func (c *Catalog) join(ctx context.Context, h herald, m Member) error {
 	run, stop := context.WithCancel(context.Background())
 	f.stop = stop
 	f.running.Go(func() { h.listen(run, f.look, m.Log) })
+	f.running.Go(func() { h.keepPlace(run, m.Poll) })
 	f.running.Go(func() { c.follow(run, h) })
 	return nil
 }

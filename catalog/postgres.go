@@ -52,7 +52,7 @@ var (
 // is a catalogue already it is left alone, and an error that wraps fs.ErrExist
 // returned.
 func CreatePostgres(ctx context.Context, file string, o Options) (*Catalog, error) {
-	s, err := connectPostgres(file)
+	s, err := connectPostgres(file, o.Member)
 	if err == nil {
 		err = s.create(ctx)
 	}
@@ -66,9 +66,9 @@ func CreatePostgres(ctx context.Context, file string, o Options) (*Catalog, erro
 // string is in a file of mode 0600. It refuses a database without one, or with
 // one of a newer version. Other processes may have it open too. With a Member
 // in the options this process hears of what they change, for as long as it is
-// open.
+// open; if another has its place already, the error wraps ErrTaken.
 func OpenPostgres(ctx context.Context, file string, o Options) (*Catalog, error) {
-	s, err := connectPostgres(file)
+	s, err := connectPostgres(file, o.Member)
 	if err != nil {
 		return nil, fmt.Errorf("open the catalogue in PostgreSQL: %w", err)
 	}
@@ -93,8 +93,9 @@ func openPostgres(ctx context.Context, s *postgresStore, o Options) (*Catalog, e
 	return c, nil
 }
 
-// connectPostgres makes pools of connections; none is opened yet.
-func connectPostgres(file string) (*postgresStore, error) {
+// connectPostgres makes pools of connections; none is opened yet. The one that
+// writes has the place of m in the fleet, if any.
+func connectPostgres(file string, m *Member) (*postgresStore, error) {
 	text, err := readConnection(file)
 	if err != nil {
 		return nil, err
@@ -115,7 +116,11 @@ func connectPostgres(file string) (*postgresStore, error) {
 	}
 	s := &postgresStore{config: config}
 	s.reads = s.pool(pgReaders, nil)
-	s.writes = s.pool(1, durable)
+	writing := durable
+	if m != nil {
+		writing = placeOf(*m).take
+	}
+	s.writes = s.pool(1, writing)
 	s.beats = s.pool(1, hasty)
 	return s, nil
 }

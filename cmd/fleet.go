@@ -85,6 +85,8 @@ func openCatalog(ctx context.Context, home string, cfg config.Config, keys *keyr
 		rows, err = catalog.Open(ctx, filepath.Join(home, catalogFile), o)
 	}
 	switch {
+	case errors.Is(err, catalog.ErrTaken):
+		return nil, &failure{exit: exitConflict, code: "another_" + cfg.Role, cause: err, next: "stop the other, which may be a copy of this home; nothing was changed"}
 	case err == nil, errors.Is(err, musen.ErrUnavailable), ctx.Err() != nil:
 		return rows, err
 	case errors.Is(err, musen.ErrNoSpace):
@@ -114,6 +116,21 @@ func createCatalog(ctx context.Context, home, postgresFile string, keys *keyring
 	return &failure{exit: exitUsage, code: "catalogue", cause: err, next: "make an empty database, owned by the user of the connection string, and put the string in a file of mode 0600"}
 }
 
+// alone refuses a second origin that the lock on the catalogue let through: the
+// first may have lost it a moment ago, and takes it again.
+func (n *runningNode) alone(ctx context.Context) error {
+	all, err := n.rows.Gateways(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if g.Role == config.RoleOrigin && !g.Self && !g.Silent {
+			return &failure{exit: exitConflict, code: "another_origin", what: "another origin runs on this catalogue: " + firstOf(g.Name, g.ID), next: "a fleet has one: stop it and wait for " + n.cfg.Fleet.Lease.String() + ", or run this home as an edge"}
+		}
+	}
+	return nil
+}
+
 // startFleet begins what a node does with others that share its catalogue.
 func (n *runningNode) startFleet(ctx context.Context) error {
 	if n.cfg.Catalogue.PostgresFile == "" {
@@ -122,11 +139,6 @@ func (n *runningNode) startFleet(ctx context.Context) error {
 	all, err := n.rows.Gateways(ctx)
 	if err != nil {
 		return err
-	}
-	for _, g := range all {
-		if !n.isEdge() && g.Role == config.RoleOrigin && !g.Self && !g.Silent {
-			return &failure{exit: exitConflict, code: "another_origin", what: "another origin runs on this catalogue: " + firstOf(g.Name, g.ID), next: "a fleet has one: stop it and wait for " + n.cfg.Fleet.Lease.String() + ", or run this home as an edge"}
-		}
 	}
 	n.meet(ctx, all)
 	run, stop := context.WithCancel(context.Background())

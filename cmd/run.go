@@ -134,6 +134,9 @@ func (n *runningNode) startRole(ctx context.Context, home string) error {
 	if n.isEdge() {
 		return n.startFleet(ctx)
 	}
+	if err := n.alone(ctx); err != nil { // recovery would undo the adds of another
+		return err
+	}
 	if err := n.origin.Recover(ctx); err != nil {
 		return err
 	}
