@@ -275,3 +275,17 @@ func TestGatewayWithoutCatalogue(t *testing.T) {
 		})
 	}
 }
+
+// A copy of the origin's home, from a backup, does not start beside it, and
+// leaves what the origin is adding alone.
+func TestCopyOfOrigin(t *testing.T) {
+	t.Parallel()
+	g := startGateways(t, 0, "1m")
+	twin := filepath.Join(t.TempDir(), "copy")
+	run(t, "", "cp", "-a", g.home, twin)
+	_, stderr, err := try("", "musen", "--home", twin, "serve", "--public", "127.0.0.1:0")
+	if err == nil || !strings.Contains(stderr, "[another_origin]") {
+		t.Errorf("it starts, or says something else: %v, %s", err, stderr)
+	}
+	g.add(bundled(t)[0])
+}
