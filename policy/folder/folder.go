@@ -184,6 +184,9 @@ func (f *Folder) Reload() error {
 		err = f.load(files)
 	}
 	if err == nil {
+		if f.st.Fault != "" {
+			f.o.Log.Info("policies in force lie there again", "in_force", f.st.Digest)
+		}
 		f.st.Fault, f.st.Failed = "", time.Time{}
 		return nil
 	}
@@ -215,7 +218,8 @@ func (f *Folder) load(files []policy.File) error {
 }
 
 // Watch reloads whenever something changes where the policies lie, until ctx
-// ends. It makes the folder if it is missing.
+// ends. It makes the folder if it is missing; one that goes away later is
+// noticed when it is back.
 func (f *Folder) Watch(ctx context.Context) error {
 	dir := f.o.Place.watched()
 	if f.o.Place.File == "" {
@@ -231,18 +235,26 @@ func (f *Folder) Watch(ctx context.Context) error {
 	if err := w.Add(dir); err != nil {
 		return fmt.Errorf("watch policies in %s: %w", dir, err)
 	}
+	seen := f.o.Place.glance()
 	_ = f.Reload() // what changed before there was a watch; it tells by itself
-	return f.follow(ctx, w)
+	return f.follow(ctx, w, seen)
 }
 
-func (f *Folder) follow(ctx context.Context, w *fsnotify.Watcher) error {
+func (f *Folder) follow(ctx context.Context, w *fsnotify.Watcher, seen []entry) error {
 	quiet := time.NewTimer(time.Hour)
 	quiet.Stop()
 	defer quiet.Stop()
+	tick := time.NewTicker(glanceEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+			if now := f.o.Place.glance(); !slices.EqualFunc(seen, now, entry.same) {
+				seen = now
+				quiet.Reset(settle)
+			}
 		case <-w.Events:
 			quiet.Reset(settle)
 		case err := <-w.Errors: // events were lost: read what is there

@@ -57,8 +57,13 @@ func (l *lines) String() string {
 // await waits until something was logged that has words in it.
 func (l *lines) await(t *testing.T, words string) {
 	t.Helper()
+	l.awaitTimes(t, words, 1)
+}
+
+func (l *lines) awaitTimes(t *testing.T, words string, n int) {
+	t.Helper()
 	deadline := time.After(time.Minute)
-	for !strings.Contains(l.String(), words) {
+	for strings.Count(l.String(), words) < n {
 		select {
 		case <-l.event:
 		case <-deadline:
@@ -182,6 +187,44 @@ func TestWatch(t *testing.T) {
 			h.log.await(t, "policies refused")
 			if h.allows() {
 				t.Error("a file that does not validate changed something")
+			}
+			cancel()
+			must(t, <-done)
+		})
+	}
+}
+
+// P64: a folder that goes away and comes back, itself or another in its place,
+// is noticed, and so is what changes in it afterwards.
+func TestWatchOutlivesTheFolder(t *testing.T) {
+	for name, back := range map[string]func(h *home, away string){
+		"moved": func(h *home, away string) { must(h.t, os.Rename(away, h.dir)) },
+		"another": func(h *home, _ string) {
+			must(h.t, os.Mkdir(h.dir, 0o700))
+			h.write("a.cedar", open)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t, map[string]string{"a.cedar": open})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- h.folder.Watch(ctx) }()
+			away := h.dir + ".away"
+			h.write("b.cedar", closed)
+			h.log.await(t, "policies loaded")
+			must(t, os.Remove(filepath.Join(h.dir, "b.cedar")))
+			h.log.awaitTimes(t, "policies loaded", 2)
+			must(t, os.Rename(h.dir, away))
+			h.log.await(t, "policies refused") // by now the watch is gone too
+			back(h, away)
+			h.log.await(t, "policies in force lie there again")
+			if st := h.folder.State(); st.Fault != "" {
+				t.Errorf("the fault stays: %+v", st)
+			}
+			h.write("z.cedar", closed)
+			h.log.awaitTimes(t, "policies loaded", 3)
+			if h.allows() {
+				t.Error("a file written after that does not bite")
 			}
 			cancel()
 			must(t, <-done)
