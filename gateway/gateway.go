@@ -84,6 +84,8 @@ type Verifier interface {
 	Session(raw string) (policy.Grant, error)
 	// Known reports whether raw was verified before. It checks no signature.
 	Known(raw string) bool
+	// Fresh waits until what is issued to a subject is not revoked already.
+	Fresh(ctx context.Context, subject string) error
 	// Live reports, while a response goes on, that g was not revoked since.
 	Live(g policy.Grant, station string) error
 }

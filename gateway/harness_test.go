@@ -73,6 +73,7 @@ type realm struct {
 	segments map[string]musen.Segment // by multihash
 	known    map[string]bool          // multihashes of catalogued blocks
 	revoked  map[string]bool          // by id
+	ended    map[string]time.Time     // when all of a subject was revoked
 	states   map[string]policy.SubjectState
 	roles    map[string]policy.Role // by subject, on every station
 	shares   map[string]musen.Share // by secret
@@ -84,7 +85,7 @@ func newRealm(t testing.TB) *realm {
 	r := &realm{
 		t: t, clock: &clock{t: time.Now()}, audio: map[string][]byte{}, stations: map[string]musen.Station{},
 		segments: map[string]musen.Segment{}, known: map[string]bool{}, revoked: map[string]bool{},
-		shares: map[string]musen.Share{}, states: map[string]policy.SubjectState{},
+		shares: map[string]musen.Share{}, states: map[string]policy.SubjectState{}, ended: map[string]time.Time{},
 		roles: map[string]policy.Role{},
 	}
 	r.store = blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
@@ -105,6 +106,12 @@ func newRealm(t testing.TB) *realm {
 		Issuer: "musen", Audience: "musen", Keys: []policy.PublicKey{{ID: "k", Key: public}},
 		LinkKeys: []policy.LinkKey{{ID: "l", Secret: secret}}, SessionKeys: []policy.LinkKey{session},
 		Revocations: r, Shares: r, Subjects: r, Now: r.clock.Now,
+		After: func(d time.Duration) <-chan time.Time { // it has passed at once
+			r.clock.Add(d)
+			over := make(chan time.Time)
+			close(over)
+			return over
+		},
 	})
 	check(t, err)
 	r.engine, err = policy.NewEngine(policy.EngineOptions{Now: r.clock.Now, Roles: r})
@@ -271,10 +278,11 @@ func (r *realm) HasBlock(_ context.Context, mh multihash.Multihash) (bool, error
 	return r.known[string(mh)], nil
 }
 
-func (r *realm) Revoked(id, _ string, _ time.Time) bool {
+func (r *realm) Revoked(id, subject string, issued time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.revoked[id]
+	at, ok := r.ended[subject]
+	return r.revoked[id] || ok && issued.Unix() <= at.Unix()
 }
 
 func (r *realm) KeyRevoked(key string) bool { return r.Revoked("key "+key, "", time.Time{}) }

@@ -198,6 +198,10 @@ func endWords(end musen.End) string {
 
 // openShare begins a session of a share and sends the visitor to the station.
 func (s *Server) openShare(c *gin.Context, share musen.Share, station musen.Station) {
+	if err := s.o.Verifier.Fresh(c.Request.Context(), policy.ShareSubject(share.ID)); err != nil {
+		s.refusePage(c, err)
+		return
+	}
 	ttl := share.SessionTTL
 	if !share.Expires.IsZero() {
 		ttl = min(ttl, share.Expires.Sub(s.o.Now()))

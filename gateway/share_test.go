@@ -66,6 +66,22 @@ func TestShareOpensASession(t *testing.T) {
 	}
 }
 
+// P25: who enters in the second in which a share's sessions were ended gets one
+// that lives.
+func TestShareInTheSecondOfItsRevocation(t *testing.T) {
+	r := newRealm(t)
+	r.add(musen.Segment{}, audioOf(1000))
+	s := r.open(hasher(t), nil)
+	share, secret := r.share("jazz", nil)
+	before := cookie(s.cookieOf(s.ask("GET", "/s/"+secret)))
+	r.mu.Lock()
+	r.ended[policy.ShareSubject(share.ID)] = r.clock.Now()
+	r.mu.Unlock()
+	s.ask("GET", "/stations/jazz", "Cookie", before).want(t, http.StatusUnauthorized)
+	after := cookie(s.cookieOf(s.ask("GET", "/s/"+secret)))
+	s.ask("GET", "/stations/jazz", "Cookie", after).want(t, http.StatusOK, "<audio")
+}
+
 // P19, P20: a password comes before anything else.
 func TestSharePassword(t *testing.T) {
 	r, h := newRealm(t), hasher(t)

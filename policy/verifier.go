@@ -68,10 +68,11 @@ type VerifierOptions struct {
 	// out of date; nil: it never is. It is asked at every use of a credential.
 	Current    func() error
 	Now        func() time.Time
-	Leeway     time.Duration // tolerated between clocks; at most 5 minutes
-	MaxTTL     time.Duration // longest life of a token; 0: 366 days
-	MaxLinkTTL time.Duration // longest life of a link; 0: 7 days
-	CacheBytes int           // memory for credentials verified before; 0: 16 MiB
+	After      func(time.Duration) <-chan time.Time // nil: time.After
+	Leeway     time.Duration                        // tolerated between clocks; at most 5 minutes
+	MaxTTL     time.Duration                        // longest life of a token; 0: 366 days
+	MaxLinkTTL time.Duration                        // longest life of a link; 0: 7 days
+	CacheBytes int                                  // memory for credentials verified before; 0: 16 MiB
 }
 
 // Defaults and limits of VerifierOptions.
@@ -188,6 +189,9 @@ func (o VerifierOptions) check() error {
 }
 
 func (o *VerifierOptions) setDefaults() {
+	if o.After == nil {
+		o.After = time.After
+	}
 	o.MaxTTL = cmp.Or(o.MaxTTL, defaultMaxTTL)
 	o.MaxLinkTTL = cmp.Or(o.MaxLinkTTL, defaultMaxLinkTTL)
 	o.CacheBytes = cmp.Or(o.CacheBytes, defaultCacheBytes)

@@ -133,6 +133,12 @@ func (w *world) policies() *policy.Engine {
 		Issuer: "musen:test", Audience: "musen:test",
 		Keys:     []policy.PublicKey{{ID: "k1", Key: public}},
 		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Subjects: w.memory, Now: w.now,
+		After: func(time.Duration) <-chan time.Time { // it is the next second at once
+			w.clock.Add(1)
+			over := make(chan time.Time)
+			close(over)
+			return over
+		},
 	})
 	must(w.t, err)
 	engine, err := policy.NewEngine(policy.EngineOptions{Now: w.now, Roles: w.memory})

@@ -71,6 +71,9 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 			return err
 		}
 	}
+	if err := s.Verifier.Fresh(ctx, req.Subject); err != nil {
+		return notIssued(err)
+	}
 	raw, jti, expires, err := s.Issuer.Token(wanted)
 	if err != nil {
 		return notIssued(err)
