@@ -26,6 +26,9 @@ used (to the hour), and what looks too wide or is not used. With --sign-off the 
 name and a digest of what is printed are signed and kept.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("sign-off") && strings.TrimSpace(reviewer) == "" {
+				return usageError("--sign-off wants the name of who reviewed")
+			}
 			api, err := a.api()
 			if err != nil {
 				return err
