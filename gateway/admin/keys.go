@@ -7,6 +7,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/policy"
 )
 
 // Keys are the keys that credentials are signed with: those of the node, and
@@ -62,18 +63,27 @@ func (s *Server) revokeKey(ctx context.Context, name string) (known bool, err er
 	return s.Keys.RevokeKey(ctx, name)
 }
 
+// ofSomeShare refuses the subject of a share that is not named: it would end
+// nothing.
+func ofSomeShare(r wire.Revocation) error {
+	if r.Subject == policy.ShareSubject("") {
+		return errField.with("The subject %q names no share: its id is missing.", r.Subject)
+	}
+	return nil
+}
+
 // spokenFor is what a revocation names as policy calls it: what an issuer says
 // begins with the name of that issuer.
 func (s *Server) spokenFor(r wire.Revocation) (wire.Revocation, error) {
 	if r.Issuer == "" {
-		return r, nil
+		return r, ofSomeShare(r)
 	}
 	name, ok := s.Keys.IssuerName(r.Issuer)
 	if !ok {
 		return r, errNoIssuer.with("There is no issuer %.200q here.", r.Issuer)
 	}
-	if name == "" {
-		return r, nil // the node itself
+	if name == "" { // the node itself
+		return r, ofSomeShare(r)
 	}
 	for _, what := range []*string{&r.ID, &r.Subject, &r.Key} {
 		if *what != "" {

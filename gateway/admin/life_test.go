@@ -296,6 +296,12 @@ func TestTokens(t *testing.T) {
 	if _, err := w.verifier.Token(all.Token); err == nil {
 		t.Error("a token of a revoked subject is still good")
 	}
+	again, err := w.local.IssueToken(ctx, wire.TokenRequest{Subject: "root", Actions: []string{"audit"}})
+	must(t, err)
+	if _, err := w.verifier.Token(again.Token); err != nil {
+		t.Errorf("a token issued in the second of the revocation: %v", err)
+	}
+	w.clock.Store(0)
 	if list, err = w.local.Tokens(ctx); err != nil || !list[0].Revoked.Equal(w.now()) {
 		t.Errorf("tokens %+v: %v", list, err)
 	}
@@ -314,7 +320,7 @@ func TestTokens(t *testing.T) {
 	}
 	_, err = w.local.IssueToken(ctx, wire.TokenRequest{Subject: "ann", Actions: []string{"listen"}, Stations: []string{"nowhere"}})
 	refused(t, err, 404, "not_found")
-	for _, bad := range []wire.Revocation{{}, {ID: "a", Subject: "b"}} {
+	for _, bad := range []wire.Revocation{{}, {ID: "a", Subject: "b"}, {Subject: "share:"}} {
 		_, err := w.local.Revoke(ctx, bad)
 		refused(t, err, 422, "invalid")
 	}
