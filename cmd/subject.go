@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/musenai/musen/gateway/admin/wire"
@@ -98,6 +100,9 @@ func (a *app) printSubject(s wire.Subject) error {
 	fields := [][2]string{{"subject", s.Subject}, {"state", s.State}}
 	if !s.Changed.IsZero() {
 		fields = append(fields, [2]string{"since", when(s.Changed)}, [2]string{"by", s.Actor}, [2]string{"reason", s.Reason})
+	}
+	if s.Reach != nil {
+		fields = append(fields, [2]string{"reach", strings.TrimPrefix(reached(s.Reach), "; ")})
 	}
 	a.printFields(fields...)
 	return nil

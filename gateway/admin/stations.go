@@ -97,9 +97,11 @@ func (s *Server) changeStation(c *gin.Context, in call) error {
 	if err := checkStation(station); err != nil {
 		return err
 	}
-	if err := s.Stations.UpdateStation(c.Request.Context(), station); err != nil {
+	ctx := c.Request.Context()
+	if err := s.Stations.UpdateStation(ctx, station); err != nil {
 		return err
 	}
+	_ = s.settle(ctx) // downloads that are off are off everywhere
 	return s.answer(c, http.StatusOK, wire.FromStation(station))
 }
 
@@ -128,6 +130,7 @@ func (s *Server) removeStation(c *gin.Context, in call) error {
 	if err := s.Origin.RemoveStation(ctx, in.station.ID); err != nil {
 		return err
 	}
+	_ = s.settle(ctx)
 	return s.done(c)
 }
 

@@ -79,7 +79,9 @@ func (s *Server) setSubject(c *gin.Context, in call) error {
 		return err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "state of a subject set", slog.String("state", req.State), slog.String("by", in.grant.Kind()))
-	return s.answer(c, http.StatusOK, wire.FromSubject(subject))
+	set := wire.FromSubject(subject)
+	set.Reach = s.settle(ctx) // done means done on every gateway
+	return s.answer(c, http.StatusOK, set)
 }
 
 func checkSubjectName(name string) error {

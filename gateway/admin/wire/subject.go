@@ -14,6 +14,7 @@ type Subject struct {
 	Reason  string    `json:"reason"`
 	Actor   string    `json:"actor"` // who set it
 	Changed time.Time `json:"changed,omitzero"`
+	Reach   *Reach    `json:"reach,omitempty"` // where it is in force that was just set
 }
 
 // FromSubject shapes the state of a subject.
