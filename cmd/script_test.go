@@ -125,7 +125,12 @@ func cmdKill9(ts *testscript.TestScript, _ bool, args []string) { ts.Check(take(
 // cmdLog: [!] log HOME TEXT; whether the node's log holds text.
 func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
 	p := nodesOf(ts).running[ts.MkAbs(args[0])]
-	if found := strings.Contains(p.log.String(), args[1]); found == neg {
+	found := strings.Contains(p.log.String(), args[1])
+	for deadline := time.Now().Add(time.Minute); !found && !neg && time.Now().Before(deadline); { // the log comes by a pipe
+		time.Sleep(10 * time.Millisecond)
+		found = strings.Contains(p.log.String(), args[1])
+	}
+	if found == neg {
 		ts.Fatalf("log holds %q: %v\n%s", args[1], found, &p.log)
 	}
 }
