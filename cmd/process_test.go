@@ -33,12 +33,38 @@ type process struct {
 type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
+	more chan struct{} // nil: nobody waits; closed at the next line
 }
 
 func (b *logBuffer) add(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.text.WriteString(line + "\n")
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
+}
+
+// await reports whether the log has text in it, which may come within a minute.
+func (b *logBuffer) await(text string) bool {
+	for late := time.After(time.Minute); ; {
+		b.mu.Lock()
+		found := strings.Contains(b.text.String(), text)
+		if b.more == nil {
+			b.more = make(chan struct{})
+		}
+		more := b.more
+		b.mu.Unlock()
+		if found {
+			return true
+		}
+		select {
+		case <-more:
+		case <-late:
+			return false
+		}
+	}
 }
 
 // String is all that was written until now.

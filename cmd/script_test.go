@@ -125,13 +125,11 @@ func cmdKill9(ts *testscript.TestScript, _ bool, args []string) { ts.Check(take(
 // cmdLog: [!] log HOME TEXT; whether the node's log holds text.
 func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
 	p := nodesOf(ts).running[ts.MkAbs(args[0])]
-	found := strings.Contains(p.log.String(), args[1])
-	for deadline := time.Now().Add(time.Minute); !found && !neg && time.Now().Before(deadline); { // the log comes by a pipe
-		time.Sleep(10 * time.Millisecond)
-		found = strings.Contains(p.log.String(), args[1])
-	}
-	if found == neg {
-		ts.Fatalf("log holds %q: %v\n%s", args[1], found, &p.log)
+	switch {
+	case neg && strings.Contains(p.log.String(), args[1]):
+		ts.Fatalf("the log holds %q:\n%s", args[1], &p.log)
+	case !neg && !p.log.await(args[1]): // it comes by a pipe
+		ts.Fatalf("the log never holds %q:\n%s", args[1], &p.log)
 	}
 }
 
