@@ -64,6 +64,8 @@ type Catalog struct {
 	version  atomic.Uint64
 	mirrors  mirrors
 	fleet    *fleet // nil: no other process
+
+	reportsNotKept atomic.Uint64
 }
 
 var (

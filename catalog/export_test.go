@@ -13,3 +13,6 @@ func (c *Catalog) Query(ctx context.Context, query string) (found string, err er
 	err = c.reads.QueryRowContext(ctx, query).Scan(&found)
 	return found, err
 }
+
+// MaxOpenOfOne is how many open reports one station may have.
+const MaxOpenOfOne = maxOpenOfOne

@@ -69,6 +69,7 @@ func TestNothingPersonalOnDisk(t *testing.T) {
 	planted := []string{
 		"jazz-of-station-name", "DescriptionMarker", "TitleMarker", "ArtistMarker",
 		"subject-marker@example.org", "idempotency-key-marker", "response-marker",
+		"report-marker", "moderator-marker", "reason-marker",
 	}
 	st := newStation(planted[0])
 	st.Description = planted[1]
@@ -83,10 +84,12 @@ func TestNothingPersonalOnDisk(t *testing.T) {
 	noErr(t, f.PutToken(ctx, musen.Token{ID: "a", Subject: planted[4]}))
 	noErr(t, f.RevokeSubject(ctx, planted[4]))
 	noErr(t, f.PutIdempotent(ctx, planted[5], []byte("digest"), []byte(planted[6]), f.clock.Now().Add(time.Hour)))
+	f.report(musen.NewReport{Station: st.ID, Reporter: "client-marker", Text: planted[7]})
+	noErr(t, f.CloseReport(ctx, f.openReports()[0].ID, musen.ReportActedOn, planted[8], planted[9]))
 	scan := func() {
 		t.Helper()
 		for name, content := range onDisk(t, path) {
-			for _, marker := range planted {
+			for _, marker := range append(planted, "client-marker") {
 				if bytes.Contains(content, []byte(marker)) {
 					t.Errorf("%q stands in %s", marker, filepath.Base(name))
 				}
