@@ -36,7 +36,7 @@ func roofs() map[string][]string {
 		".":                 {"seal", "policy", "internal/media"},
 		"catalog":           {".", "policy"},
 		"internal/keyring":  {".", "seal", "policy"},
-		"gateway":           {".", "policy", "config", "web", "internal/cidpath", "internal/front", "internal/limit", "internal/password", "internal/watch"},
+		"gateway":           {".", "policy", "config", "web", "internal/cidpath", "internal/front", "internal/limit", "internal/password", "internal/watch", "internal/audit"},
 		"internal/host":     {"config", "node", "pin", "internal/cidpath", "internal/front"},
 		"internal/swarm":    {"config", "node", "pin"},
 		"internal/fleet":    {"node"},

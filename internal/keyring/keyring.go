@@ -231,6 +231,12 @@ func (k *Keyring) Realm() string { return k.realm }
 // before they are hashed: without the keyring no guess can be tried on a hash.
 func (k *Keyring) Pepper() []byte { return derive(k.lookup, "musen share password pepper") }
 
+// AuditKey signs the checkpoints of the audit log. It is rotated by nothing, so
+// that old ones can be verified for as long as there is the keyring.
+func (k *Keyring) AuditKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(derive(k.lookup, "musen audit checkpoint key"))
+}
+
 // derive makes another secret of a secret.
 func derive(secret []byte, label string) []byte {
 	b, err := hkdf.Key(sha256.New, secret, nil, label, secretSize)

@@ -307,6 +307,9 @@ func TestSecretsAreStableAndDistinct(t *testing.T) {
 	if bytes.Equal(link, otherLink) || bytes.Equal(session, otherSession) {
 		t.Error("two keyrings have one link key, or one session key")
 	}
+	if !k.AuditKey().Equal(again.AuditKey()) || k.AuditKey().Equal(other.AuditKey()) || bytes.Equal(k.AuditKey().Seed(), k.Pepper()) {
+		t.Error("the key of checkpoints is not the keyring's own")
+	}
 	if !bytes.Equal(k.Pepper(), again.Pepper()) || len(k.Pepper()) != 32 || bytes.Equal(k.Pepper(), other.Pepper()) {
 		t.Error("the pepper changed, or is that of another keyring")
 	}

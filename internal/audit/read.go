@@ -1,0 +1,116 @@
+package audit
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Query says which records are wanted. Zero values ask for all.
+type Query struct {
+	After uint64    // with a larger number
+	Until uint64    // and none larger than that
+	Since time.Time // not made before
+	Event string    // of that name, or of those that begin with it and a dot
+	Actor string
+	Limit int // the last ones
+}
+
+func (q Query) wants(r Record) bool {
+	return r.Seq > q.After && (q.Until == 0 || r.Seq <= q.Until) && !r.Time.Before(q.Since) &&
+		(q.Event == "" || r.Event == q.Event || strings.HasPrefix(r.Event, q.Event+".")) && (q.Actor == "" || r.Actor == q.Actor)
+}
+
+// Each calls f with every record that is wanted, in order, as far as the files
+// can be read; Limit is not looked at.
+func (l *Log) Each(q Query, f func(Record)) error {
+	names, err := files(l.o.Dir)
+	if err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	until := l.Head().Size // what comes later may not be durable
+	s := &scanner{}
+	s.each = func(rec line, _ [sha256.Size]byte) {
+		if rec.Seq <= q.After || rec.Seq > until || rec.Time.Before(q.Since) {
+			return
+		}
+		if r := l.o.record(rec); q.wants(r) {
+			f(r)
+		}
+	}
+	for i, name := range names {
+		if i+1 < len(names) {
+			if next, _ := firstOf(names[i+1]); next <= q.After+1 {
+				continue
+			}
+		}
+		if err := s.file(l.o.Dir, name, i+1 == len(names)); err != nil {
+			return fmt.Errorf("read the audit log: %w", err)
+		}
+	}
+	return nil
+}
+
+// List returns the records that are wanted, in order.
+func (l *Log) List(q Query) ([]Record, error) {
+	var all []Record
+	err := l.Each(q, func(r Record) {
+		if q.Limit > 0 && len(all) == 2*q.Limit {
+			all = append(all[:0], all[q.Limit:]...)
+		}
+		all = append(all, r)
+	})
+	if q.Limit > 0 && len(all) > q.Limit {
+		all = all[len(all)-q.Limit:]
+	}
+	return all, err
+}
+
+// A Count is how many records there are of a kind.
+type Count struct {
+	Event   string // empty in counts of actors
+	Outcome string
+	Actor   string // empty in counts of events
+	N       int
+}
+
+// A Summary is a digest of records.
+type Summary struct {
+	First, Last Record // zero: there is none
+	Records     int
+	Events      []Count // by event and outcome, by name
+	Actors      []Count // by actor and outcome, by name; Begun is left out
+}
+
+// Summarize counts the records that are wanted.
+func (l *Log) Summarize(q Query) (s Summary, err error) {
+	events, actors := map[Count]int{}, map[Count]int{}
+	err = l.Each(q, func(r Record) {
+		if s.Records == 0 {
+			s.First = r
+		}
+		s.Last = r
+		s.Records++
+		events[Count{Event: r.Event, Outcome: r.Outcome}]++
+		if r.Actor != "" && r.Outcome != Begun {
+			actors[Count{Actor: r.Actor, Outcome: r.Outcome}]++
+		}
+	})
+	s.Events, s.Actors = counted(events), counted(actors)
+	return s, err
+}
+
+func counted(m map[Count]int) []Count {
+	list := slices.Collect(maps.Keys(m))
+	for i := range list {
+		list[i].N = m[list[i]]
+	}
+	slices.SortFunc(list, func(a, b Count) int {
+		return cmp.Or(strings.Compare(a.Event, b.Event), strings.Compare(a.Actor, b.Actor), strings.Compare(a.Outcome, b.Outcome))
+	})
+	return list
+}
