@@ -13,6 +13,7 @@ import (
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/alert"
+	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/internal/outbound"
 	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
@@ -25,6 +26,7 @@ type alarm struct {
 	rows    suspender
 	sender  *alert.Sender // nil: nobody is told
 	log     *slog.Logger
+	record  func(audit.Record)
 	queue   chan watch.Alert
 }
 
@@ -41,7 +43,7 @@ const maxAlerts = 64
 // startWatch begins to watch for abuse.
 func (n *runningNode) startWatch() error {
 	c := n.cfg.Alerts
-	a := &alarm{suspend: c.Suspend, rows: n.rows, log: n.log, queue: make(chan watch.Alert, maxAlerts)}
+	a := &alarm{suspend: c.Suspend, rows: n.rows, log: n.log, record: n.record, queue: make(chan watch.Alert, maxAlerts)}
 	var err error
 	if a.sender, err = newSender(c, n.log); err != nil {
 		return &failure{exit: exitUsage, code: "alerts", cause: err, next: "check [alerts] in config.toml"}
@@ -145,6 +147,10 @@ func (a *alarm) handle(ctx context.Context, x watch.Alert) {
 		if suspended, err = a.bar(ctx, x); err != nil {
 			a.log.Error("anomaly; whoever it was could not be suspended", "rule", x.Rule, "err", err)
 		}
+	}
+	a.record(ofAlarm(x, "alarm.raised"))
+	if suspended {
+		a.record(ofAlarm(x, "subject.suspended"))
 	}
 	a.log.Warn("anomaly", "rule", x.Rule, "count", x.Count, "threshold", x.Threshold, "window", x.Window, "suspended", suspended)
 	if a.sender == nil {

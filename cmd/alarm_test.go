@@ -18,6 +18,7 @@ import (
 
 	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
 )
@@ -71,7 +72,8 @@ func TestWhatIsDoneAboutAnAlert(t *testing.T) {
 	}
 	defer sender.Close()
 	rows := newRows(t)
-	a := &alarm{suspend: []string{"scraping"}, rows: rows, sender: sender, log: log}
+	recorded := map[string]int{}
+	a := &alarm{suspend: []string{"scraping"}, rows: rows, sender: sender, log: log, record: func(r audit.Record) { recorded[r.Event]++ }}
 	alert := func(rule watch.Rule, b watch.Bearer) watch.Alert {
 		return watch.Alert{Rule: rule, At: time.Now(), Bearer: b, Count: 25, Threshold: 24, Window: rule.Window()}
 	}
@@ -97,6 +99,9 @@ func TestWhatIsDoneAboutAnAlert(t *testing.T) {
 	}
 	if !rows.Revoked("3", "", time.Now()) || rows.Revoked("1", "", time.Now()) {
 		t.Error("another credential than the session was ended")
+	}
+	if recorded["alarm.raised"] != 5 || recorded["subject.suspended"] != 2 {
+		t.Errorf("recorded %v", recorded)
 	}
 	s, err := rows.Subject(context.Background(), "ann")
 	if err != nil || s.Actor != "rule scraping" || s.Reason != "25 in 1h0m0s, more than 24" {

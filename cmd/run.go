@@ -21,6 +21,7 @@ import (
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway"
 	"github.com/musenai/musen/gateway/admin"
+	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/internal/fleet"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/internal/swarm"
@@ -70,6 +71,7 @@ type runningNode struct {
 	credentials *credentials
 	rotated     atomic.Pointer[credentials] // the same, for who hears of a rotation
 	rules       *folder.Folder
+	audit       *audit.Log
 	watch       *watch.Watch
 	alarm       *alarm
 	origin      *musen.Origin
@@ -162,17 +164,21 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
+	if err = n.openAudit(home); err != nil {
+		return err
+	}
 	if err = n.openGate(); err != nil {
 		return err
 	}
 	n.watchPolicies()
+	n.recordStart()
 	n.followUses()
 	return nil
 }
 
 // watchPolicies loads policies again when they change, until the node stops.
 func (n *runningNode) watchPolicies() {
-	n.rules = folder.New(folder.Options{Place: n.gate.place, Engine: n.gate.engine, Now: time.Now, Log: n.log})
+	n.rules = folder.New(folder.Options{Place: n.gate.place, Engine: n.gate.engine, Now: time.Now, Log: n.log, Changed: n.recordPolicy})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -271,8 +277,8 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
 		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
-		Approvals: n.rows,
-		Shares:    n.rows, Passwords: n.gate.passwords,
+		Approvals: n.rows, Audit: n.audit,
+		Shares: n.rows, Passwords: n.gate.passwords,
 		Reviews: n.rows,
 		Origin:  n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,

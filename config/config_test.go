@@ -332,6 +332,18 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	}
 }
 
+// P64: what was set is told apart from the defaults, by key.
+func TestNotDefault(t *testing.T) {
+	c := Default()
+	if set := c.NotDefault(); len(set) != 0 {
+		t.Errorf("%v", set)
+	}
+	c.Limits.Client, c.Public.BaseURL = 7, "https://radio.example"
+	if set := c.NotDefault(); len(set) != 2 || set["limits.client"] != "7" || set["public.base_url"] != `"https://radio.example"` {
+		t.Errorf("%v", set)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	b, err := json.Marshal(Default())
 	if err != nil {

@@ -123,6 +123,22 @@ func comment(text string) string {
 	return "# " + strings.ReplaceAll(text, "\n", "\n# ") + "\n"
 }
 
+// NotDefault are the settings in effect that are not the default, by key, as the
+// texts that config.toml has. It holds paths of secrets only.
+func (c Config) NotDefault() map[string]string {
+	defaults, set := defaultTexts(), map[string]string{}
+	for _, s := range c.settings() {
+		standard := s.key
+		if _, table := tableNumber(s.section()); table {
+			standard = tableKey(0) + "." + s.name()
+		}
+		if text := s.text(); text != defaults[standard] {
+			set[s.key] = text
+		}
+	}
+	return set
+}
+
 // Render writes every setting in effect as TOML, with where its value came
 // from. Of secrets it shows the paths of their files, and marks them.
 func (c Config) Render(w io.Writer) error {

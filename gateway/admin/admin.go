@@ -122,6 +122,7 @@ type Options struct {
 	Receipts Receipts
 	Roles    Roles
 	Reviews  Reviews
+	Audit    Audit
 	// Approvals keeps what waits for a second person.
 	Approvals Approvals
 	Origin    Origin
@@ -202,8 +203,8 @@ func (o Options) check() error {
 	for name, missing := range map[string]bool{
 		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
-		"Approvals": o.Approvals == nil,
-		"Shares":    o.Shares == nil, "Passwords": o.Passwords == nil,
+		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil,
+		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Reviews": o.Reviews == nil,
 		"Engine":  o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,

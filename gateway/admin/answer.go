@@ -107,20 +107,33 @@ func linger(c *gin.Context) {
 	_, _ = io.Copy(io.Discard, c.Request.Body)
 }
 
-// write writes err as a problem.
-func (s *Server) write(c *gin.Context, err error) problem.Problem {
-	if errors.Is(err, syscall.ENOSPC) {
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) }
+
+// problemOf is what err is to the caller.
+func problemOf(err error) (p problem.Problem, ours bool) {
+	if noRoom(err) {
 		err = musen.ErrNoSpace
 	}
-	r, ok := errors.AsType[refusal](err)
-	if !ok {
+	r, ours := errors.AsType[refusal](err)
+	if !ours {
+		return problem.Of(err), false
+	}
+	return problem.Problem{
+		Type: "about:blank", Title: http.StatusText(r.status), Status: r.status, Detail: r.detail, Code: r.code, Help: r.help,
+	}, true
+}
+
+// write writes err as a problem.
+func (s *Server) write(c *gin.Context, err error) problem.Problem {
+	p, ours := problemOf(err)
+	if !ours {
+		if noRoom(err) {
+			err = musen.ErrNoSpace
+		}
 		return problem.Write(c.Writer, c.Request, err)
 	}
-	p := problem.Problem{
-		Type: "about:blank", Title: http.StatusText(r.status), Status: r.status,
-		Detail: r.detail, Code: r.code, Help: r.help, RequestID: problem.RequestID(c.Request.Context()),
-	}
-	s.writeJSON(c, r.status, "application/problem+json", p)
+	p.RequestID = problem.RequestID(c.Request.Context())
+	s.writeJSON(c, p.Status, "application/problem+json", p)
 	return p
 }
 

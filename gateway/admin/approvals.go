@@ -18,6 +18,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/wire/access"
+	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/policy"
 )
 
@@ -65,11 +66,12 @@ func (r route) name() string { return r.method + " " + r.path }
 // they issued to somebody who is nobody, and approve as themselves.
 func (c *call) confirm(g *gin.Context, what string) error {
 	s, now := c.server, c.server.Now()
+	c.about("%s", what)
 	if c.grant.Kind() == policy.LocalOperator().Kind() {
 		return nil
 	}
 	if at := c.grant.SecondFactor(); !at.IsZero() && !at.After(now) && now.Sub(at) <= factorAge {
-		return nil
+		return s.append(g.Request.Context(), c.record(g, "factor.used", audit.Done))
 	}
 	if !c.grant.Identity() {
 		return errNoIdentity
@@ -82,7 +84,12 @@ func (c *call) confirm(g *gin.Context, what string) error {
 	a.Digest = s.approvalDigest(a)
 	ctx := g.Request.Context()
 	if ids := g.Request.Header.Values(approvalHeader); len(ids) > 0 {
-		return c.useApproval(ctx, ids, a)
+		if err := c.useApproval(ctx, ids, a); err != nil {
+			return err
+		}
+		r := c.record(g, "approval.used", audit.Done)
+		r.Facts = map[string]string{"approval": ids[0]}
+		return s.append(ctx, r)
 	}
 	return c.askApproval(g, a)
 }
@@ -216,6 +223,7 @@ func (s *Server) decide(c *gin.Context, in call, state musen.ApprovalState) erro
 	case !local && !in.grant.Identity():
 		return errNoIdentity
 	}
+	in.about("approval %s of %q: %s", id, a.Subject, a.Summary)
 	err = s.Approvals.DecideApproval(ctx, id, state, in.grant.Subject())
 	if errors.Is(err, musen.ErrDecided) {
 		return errTooLate

@@ -81,7 +81,7 @@ func (s *Server) guard(c *gin.Context) {
 	if c.Request.ContentLength != 0 {
 		s.setReadDeadline(c, bodyTimeout)
 	}
-	in := call{server: s}
+	in := call{server: s, notes: &notes{}}
 	err := s.checkSite(c.Request)
 	if err == nil {
 		in.grant, err = s.authenticate(c.Request)
@@ -91,6 +91,7 @@ func (s *Server) guard(c *gin.Context) {
 		err = s.admit(c, &in)
 	}
 	if err != nil {
+		s.recordRefusal(c, in, err)
 		s.refuse(c, err)
 		return
 	}
@@ -114,13 +115,20 @@ func (s *Server) admit(c *gin.Context, in *call) error {
 	return in.find(c.Request.Context(), c)
 }
 
-// handle runs the handler of the route that the guard has let in.
+// handle runs the handler of the route that the guard has let in, and has it
+// recorded if it changes anything.
 func (s *Server) handle(c *gin.Context) {
 	in, ok := c.MustGet("call").(call)
 	if !ok {
 		panic("unreachable: only the guard sets a call")
 	}
-	if err := in.route.handle(s, c, in); err != nil {
+	var err error
+	if event := s.event(in.route); event == notRecorded {
+		err = in.route.handle(s, c, in)
+	} else {
+		err = s.act(c, in, event)
+	}
+	if err != nil {
 		s.refuse(c, err)
 	}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
 	"github.com/musenai/musen/policy/folder"
@@ -42,6 +43,7 @@ const maxSegment = 2 << 20
 type world struct {
 	*memory
 	fleet    *fleet
+	audit    *audit.Log
 	watch    *watch.Watch // that nobody in a test meets, unless it wants to
 	t        *testing.T
 	server   *Server
@@ -82,6 +84,7 @@ func newWorld(t *testing.T, change func(*Options)) *world {
 	w := &world{t: t, log: &logBuffer{}}
 	w.memory, w.fleet = newMemory(w.now), newFleet(w.now)
 	w.watch = watch.New(watch.Options{Thresholds: map[watch.Rule]int{watch.Guesses: 1}, Now: w.now, Tell: func(watch.Alert) {}})
+	w.audit = openAudit(t, filepath.Join(t.TempDir(), "audit"), w.now)
 	o := w.options()
 	if change != nil {
 		change(&o)
@@ -106,8 +109,8 @@ func (w *world) options() Options {
 	return Options{
 		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
 		Alerts:    w.watch,
-		Approvals: w.memory,
-		Shares:    w.memory, Passwords: newHasher(w.t),
+		Approvals: w.memory, Audit: w.audit,
+		Shares: w.memory, Passwords: newHasher(w.t),
 		Reviews: w.memory,
 		Origin:  origin, Checker: checker{edge, w.memory}, Node: w.memory,
 		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,

@@ -30,7 +30,7 @@ func (s *Server) listPeers(c *gin.Context, _ call) error {
 	return s.answer(c, http.StatusOK, swarm.Peers{Peers: append([]swarm.Peer{}, peers...)})
 }
 
-func (s *Server) admitPeer(c *gin.Context, _ call) error {
+func (s *Server) admitPeer(c *gin.Context, in call) error {
 	members, err := partOf(s.Members)
 	if err != nil {
 		return err
@@ -45,6 +45,7 @@ func (s *Server) admitPeer(c *gin.Context, _ call) error {
 	case !isName(a.Name):
 		return errField.with("The name is not one line of text of at most %d bytes, without characters that change its direction.", maxName)
 	}
+	in.about("peer %q, name %q", a.ID, a.Name)
 	p, err := members.Admit(c.Request.Context(), a)
 	if err != nil {
 		return said(err, noPeer, a.ID)
@@ -106,7 +107,7 @@ func (s *Server) reinstatePeer(c *gin.Context, _ call) error {
 
 // invite answers with an invite, which is a secret: it stands in this one
 // answer and nowhere else.
-func (s *Server) invite(c *gin.Context, _ call) error {
+func (s *Server) invite(c *gin.Context, in call) error {
 	invites, err := partOf(s.Invites)
 	if err != nil {
 		return err
@@ -123,6 +124,7 @@ func (s *Server) invite(c *gin.Context, _ call) error {
 	case r.TTL < 0 || r.TTL > int64(maxInviteTTL/time.Second):
 		return badTTL(maxInviteTTL)
 	}
+	in.about("invite of a %s, name %q, site %q", r.Role, r.Name, r.Site)
 	made, err := invites.Invite(c.Request.Context(), r)
 	if err != nil {
 		return said(err, noPeer, r.Name)

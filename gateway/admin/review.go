@@ -251,6 +251,7 @@ func (s *Server) signOff(c *gin.Context, in call) error {
 	if _, err := io.ReadFull(s.Rand, id); err != nil {
 		return err
 	}
+	in.about("report %s by %q", r.Digest, req.Reviewer)
 	v := musen.Review{ID: hex.EncodeToString(id), Made: s.Now(), Reviewer: req.Reviewer, Actor: in.grant.Subject(), Digest: r.Digest}
 	if v.Signature, err = s.Issuer.Attest(access.FromReview(v)); err != nil {
 		return err

@@ -132,6 +132,7 @@ func (s *Server) revokeRole(c *gin.Context, in call) error {
 		return err
 	}
 	ctx := c.Request.Context()
+	in.about("take role %s %s from %q", a.Role, s.place(ctx, a.Station), a.Subject)
 	if err := s.Roles.RevokeRole(ctx, a); err != nil {
 		return in.absent(err, "That role is not held there by %.80q.", a.Subject)
 	}

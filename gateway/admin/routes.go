@@ -143,6 +143,7 @@ type call struct {
 	station musen.Station // of the path, or of its segment
 	segment musen.Segment // of the path
 	waiting waiting       // of an upload
+	notes   *notes        // for the audit log
 }
 
 // mayUse reports whether the caller has leave for what the route needs on a

@@ -77,6 +77,7 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 	case req.Download && !in.station.Downloads:
 		return errNoDownloads
 	}
+	in.about("segment %v for %q", in.segment.CID, req.Subject)
 	path := "/listen/" + in.segment.CID.String()
 	raw, expires, err := s.Issuer.Link(policy.LinkRequest{
 		Station: in.station.ID, Epoch: in.station.Epoch, Path: path,

@@ -26,7 +26,7 @@ func (s *Server) listServices(c *gin.Context, _ call) error {
 
 // addService adds a pinning service. What it is told of the token is where the
 // node finds it.
-func (s *Server) addService(c *gin.Context, _ call) error {
+func (s *Server) addService(c *gin.Context, in call) error {
 	services, err := partOf(s.Services)
 	if err != nil {
 		return err
@@ -43,6 +43,7 @@ func (s *Server) addService(c *gin.Context, _ call) error {
 	case !filepath.IsAbs(n.TokenFile) || !isLine(n.TokenFile):
 		return errField.with("The token_file is not the absolute path of a file on this node.")
 	}
+	in.about("service %q", n.Name)
 	added, err := services.AddService(c.Request.Context(), n)
 	if err != nil {
 		return said(err, noService, n.Name)

@@ -91,6 +91,7 @@ func (s *Server) createShare(c *gin.Context, in call) error {
 	if err := s.Shares.PutShare(ctx, share, secret); err != nil {
 		return err
 	}
+	in.about("share %s %s", share.ID, s.place(ctx, share.Station))
 	_ = s.settle(ctx) // whichever gateway the link is opened at knows it
 	c.Header("Location", prefix+"/shares/"+share.ID)
 	return s.answer(c, http.StatusCreated, s.made(share, in.station, secret))

@@ -27,7 +27,7 @@ func (s *Server) listStations(c *gin.Context, in call) error {
 	return s.answer(c, http.StatusOK, list)
 }
 
-func (s *Server) createStation(c *gin.Context, _ call) error {
+func (s *Server) createStation(c *gin.Context, in call) error {
 	var n wire.NewStation
 	if err := s.readJSON(c, &n); err != nil {
 		return err
@@ -46,6 +46,7 @@ func (s *Server) createStation(c *gin.Context, _ call) error {
 	if err != nil {
 		return err
 	}
+	in.about("station %q (%s)", station.Name, station.ID)
 	c.Header("Location", prefix+"/stations/"+station.ID)
 	return s.answer(c, http.StatusCreated, wire.FromStation(station))
 }
@@ -97,6 +98,7 @@ func (s *Server) changeStation(c *gin.Context, in call) error {
 	if err := checkStation(station); err != nil {
 		return err
 	}
+	in.about("station %q (%s)", station.Name, station.ID)
 	ctx := c.Request.Context()
 	if err := s.Stations.UpdateStation(ctx, station); err != nil {
 		return err

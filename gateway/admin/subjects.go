@@ -73,6 +73,7 @@ func (s *Server) setSubject(c *gin.Context, in call) error {
 	if req.Subject == in.grant.Subject() && state != policy.SubjectActive {
 		return errField.with("You cannot do that to yourself.")
 	}
+	in.about("%q to %s: %s", req.Subject, state, req.Reason)
 	subject := musen.Subject{Name: req.Subject, State: state, Reason: req.Reason, Actor: in.grant.Subject(), Changed: s.Now()}
 	ctx := c.Request.Context()
 	if err := s.Subjects.SetSubject(ctx, subject); err != nil {

@@ -71,6 +71,7 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 			return err
 		}
 	}
+	in.about("%s", s.meaning(ctx, wanted))
 	if err := s.Verifier.Fresh(ctx, req.Subject); err != nil {
 		return notIssued(err)
 	}
@@ -85,6 +86,7 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 	if err := s.Tokens.PutToken(ctx, record); err != nil {
 		return err
 	}
+	in.about("%s: %s", jti, s.meaning(ctx, wanted))
 	return s.answer(c, http.StatusCreated, wire.IssuedToken{Token: raw, ID: jti, Expires: expires.UTC()})
 }
 
@@ -206,7 +208,7 @@ func readAction(name string) (policy.Action, error) {
 // revoke ends one token, all credentials of a subject, or all that a key signed,
 // at once. A jti that
 // is not on record is revoked too: its token may come from elsewhere.
-func (s *Server) revoke(c *gin.Context, _ call) error {
+func (s *Server) revoke(c *gin.Context, in call) error {
 	var req wire.Revocation
 	if err := s.readJSON(c, &req); err != nil {
 		return err
@@ -225,6 +227,7 @@ func (s *Server) revoke(c *gin.Context, _ call) error {
 	if err != nil {
 		return err
 	}
+	in.about("id %q, subject %q, key %q", named.ID, named.Subject, named.Key)
 	known := true
 	switch what := named.ID + named.Subject + named.Key; { // two of them are empty
 	case len(what) > maxName || !isLine(what):

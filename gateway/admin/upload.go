@@ -160,6 +160,7 @@ func (s *Server) answerAdded(c *gin.Context, in call, r receipt) error {
 	if in.waiting.level != "" {
 		added.Level, added.Reason = s.reached(c.Request.Context(), r.segment.CID, in.waiting)
 	}
+	in.about("segment %v of station %s", r.CID, in.station.ID)
 	c.Header("Location", prefix+"/segments/"+r.CID.String())
 	return s.answer(c, status, added)
 }

@@ -28,8 +28,8 @@ var (
 	ErrInvalid = errors.New("not acceptable to the audit log")
 )
 
-// A Record is one entry. Actor, Object and Reason are sealed in the file; all
-// else stands there in clear and must name nobody.
+// A Record is one entry. Actor, Credential, Object and Reason are sealed in the
+// file; all else stands there in clear and must name nobody.
 type Record struct {
 	Seq     uint64            // from 1, without a gap; set by the log
 	Time    time.Time         // set by the log
@@ -42,6 +42,8 @@ type Record struct {
 	Reason  string            // purpose or ticket, if it was given
 	Request string            // id that is in the node's log too
 	Facts   map[string]string // whatever else matters, such as digests
+
+	Credential string // id of the one that Actor used
 }
 
 // The outcomes of an event.

@@ -27,7 +27,7 @@ func TestRecordsAreKept(t *testing.T) {
 	noErr(t, l.Close())
 	l = open(t, dir)
 	want := Record{
-		Event: "approval.given", Outcome: Refused, Code: "own_request", By: "token", Actor: "bob", Object: "/approvals/1",
+		Event: "approval.given", Outcome: Refused, Code: "own_request", By: "token", Actor: "bob", Credential: "j1", Object: "/approvals/1",
 		Reason: "ticket 7", Request: "r2", Facts: map[string]string{"digest": "d"},
 	}
 	noErr(t, l.Append(want))
@@ -48,6 +48,11 @@ func TestRecordsAreKept(t *testing.T) {
 		got, err := l.List(q)
 		if err != nil || len(got) != n || n == 3 && got[2].Seq != 7 {
 			t.Errorf("%+v: %d records, %v", q, len(got), err)
+		}
+	}
+	for event, seq := range map[string]uint64{"subject.set": 7, "approval.given": 6, "log.opened": 1, "gc.run": 0} {
+		if r, found, err := l.Latest(event); err != nil || r.Seq != seq || found != (seq > 0) {
+			t.Errorf("the last %s: %+v, %v", event, r, err)
 		}
 	}
 	s, err := l.Summarize(Query{After: 1})

@@ -30,6 +30,7 @@ type line struct {
 	Code    string            `json:"code,omitempty"`
 	By      string            `json:"by,omitempty"`
 	Actor   []byte            `json:"actor,omitempty"`
+	Cred    []byte            `json:"credential,omitempty"`
 	Object  []byte            `json:"object,omitempty"`
 	Reason  []byte            `json:"reason,omitempty"`
 	Request string            `json:"request,omitempty"`
@@ -52,7 +53,7 @@ func (o Options) encode(r Record, head Head) ([]byte, Head, error) {
 	for _, f := range []struct {
 		to          *[]byte
 		name, plain string
-	}{{&l.Actor, "actor", r.Actor}, {&l.Object, "object", r.Object}, {&l.Reason, "reason", r.Reason}} {
+	}{{&l.Actor, "actor", r.Actor}, {&l.Cred, "credential", r.Credential}, {&l.Object, "object", r.Object}, {&l.Reason, "reason", r.Reason}} {
 		if f.plain == "" {
 			continue
 		}
@@ -124,7 +125,7 @@ func (o Options) record(l line) Record {
 		to     *string
 		name   string
 		sealed []byte
-	}{{&r.Actor, "actor", l.Actor}, {&r.Object, "object", l.Object}, {&r.Reason, "reason", l.Reason}} {
+	}{{&r.Actor, "actor", l.Actor}, {&r.Credential, "credential", l.Cred}, {&r.Object, "object", l.Object}, {&r.Reason, "reason", l.Reason}} {
 		if len(f.sealed) == 0 {
 			continue
 		}

@@ -19,6 +19,7 @@ type Log struct {
 	head  Head // durable
 
 	io     sync.Mutex // held by whoever writes for all that wait
+	owed   []Record   // what is to be told of the start, and could not be yet
 	file   *os.File
 	size   int64 // of file; all of it is durable
 	failed error // for good: what is on the disk is not known any more
@@ -88,11 +89,8 @@ func (l *Log) resume(names []string) error {
 	l.head = s.head
 	if len(s.faults) > 0 {
 		l.head.Size = max(l.head.Size, first)
-		if err := l.begin(); err != nil {
-			return err
-		}
 		f := s.faults[0]
-		return l.Append(Record{Event: "log.broken", Outcome: Done, Facts: map[string]string{"file": f.File, "what": f.String()}})
+		return l.tell(Record{Event: "log.broken", Outcome: Done, Facts: map[string]string{"file": f.File, "what": f.String()}})
 	}
 	return l.reopen(last, s.torn)
 }
@@ -119,7 +117,18 @@ func (l *Log) reopen(name string, torn int) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return l.Append(Record{Event: "log.torn", Outcome: Done, Facts: map[string]string{"file": name, "bytes": fmt.Sprint(torn)}})
+	return l.tell(Record{Event: "log.torn", Outcome: Done, Facts: map[string]string{"file": name, "bytes": fmt.Sprint(torn)}})
+}
+
+// tell records what was found at the start; if there is no room, with the next
+// record: a node must start on a full disk, so that room can be made.
+func (l *Log) tell(r Record) error {
+	err := l.Append(r)
+	if errors.Is(err, syscall.ENOSPC) {
+		l.owed = append(l.owed, r)
+		return nil
+	}
+	return err
 }
 
 // begin makes the file of the next record.
@@ -195,6 +204,9 @@ func (l *Log) flush() {
 	l.queue = l.queue[n:]
 	head := l.head
 	l.mu.Unlock()
+	for i := len(l.owed) - 1; i >= 0; i-- {
+		batch = append([]*waiting{{record: l.owed[i]}}, batch...)
+	}
 	var buf []byte
 	for _, w := range batch {
 		w.done = true
@@ -214,6 +226,7 @@ func (l *Log) flush() {
 		}
 		return
 	}
+	l.owed = nil
 	l.mu.Lock()
 	l.head = head
 	l.mu.Unlock()

@@ -70,6 +70,24 @@ func (l *Log) List(q Query) ([]Record, error) {
 	return all, err
 }
 
+// Latest returns the last record of an event, and whether there is one.
+func (l *Log) Latest(event string) (last Record, found bool, err error) {
+	names, err := files(l.o.Dir)
+	s := &scanner{}
+	s.each = func(rec line, _ [sha256.Size]byte) {
+		if rec.Event == event {
+			last, found = l.o.record(rec), true
+		}
+	}
+	for i := len(names) - 1; i >= 0 && err == nil && !found; i-- {
+		err = s.file(l.o.Dir, names[i], i+1 == len(names))
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("read the audit log: %w", err)
+	}
+	return last, found, nil
+}
+
 // A Count is how many records there are of a kind.
 type Count struct {
 	Event   string // empty in counts of actors

@@ -114,12 +114,15 @@ type Engine interface {
 
 var _ Engine = (*policy.Engine)(nil)
 
-// Options are the parts of a Folder. All are required.
+// Options are the parts of a Folder. All but Changed are required.
 type Options struct {
 	Place  Place
 	Engine Engine // decides by what lies at Place already
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Changed is told when policies were loaded, or refused that were not refused
+	// before.
+	Changed func(State)
 }
 
 // A State tells which policies are in force.
@@ -193,6 +196,7 @@ func (f *Folder) Reload() error {
 	if f.st.Fault != err.Error() {
 		f.st.Fault, f.st.Failed = err.Error(), f.o.Now()
 		f.o.Log.Error("policies refused; those in force stay", "err", err, "in_force", f.st.Digest)
+		f.tell(f.st)
 	}
 	return err
 }
@@ -214,7 +218,14 @@ func (f *Folder) load(files []policy.File) error {
 	}
 	f.o.Log.Info("policies loaded", "files", next.Files, "in_force", next.Digest, "before", f.st.Digest)
 	f.st = next
+	f.tell(next)
 	return nil
+}
+
+func (f *Folder) tell(st State) {
+	if f.o.Changed != nil {
+		f.o.Changed(st)
+	}
 }
 
 // Watch reloads whenever something changes where the policies lie, until ctx

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ const (
 
 // home is a folder with policies, and the engine that decides by them.
 type home struct {
+	told   []bool // of each load, whether it was refused
 	t      *testing.T
 	dir    string
 	engine *policy.Engine
@@ -87,7 +89,9 @@ func newHome(t *testing.T, files map[string]string) *home {
 	h.engine, err = policy.NewEngine(policy.EngineOptions{Files: read, Now: time.Now})
 	must(t, err)
 	log := slog.New(slog.NewTextHandler(h.log, nil))
-	h.folder = folder.New(folder.Options{Place: place, Engine: h.engine, Now: time.Now, Log: log})
+	h.folder = folder.New(folder.Options{Place: place, Engine: h.engine, Now: time.Now, Log: log, Changed: func(st folder.State) {
+		h.told = append(h.told, st.Fault != "")
+	}})
 	return h
 }
 
@@ -146,6 +150,9 @@ func TestReload(t *testing.T) {
 	must(t, h.folder.Reload())
 	if st := h.folder.State(); !h.allows() || st.Fault != "" || st.Digest != before {
 		t.Errorf("without it: %+v", st)
+	}
+	if !slices.Equal(h.told, []bool{false, true, false}) {
+		t.Errorf("told of loads and refusals: %v", h.told)
 	}
 }
 

@@ -1,0 +1,214 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/internal/audit"
+	"github.com/musenai/musen/policy"
+)
+
+// Audit keeps the record of what is done; *audit.Log does.
+type Audit interface {
+	// Append is durable on return. After an error what was to be recorded must
+	// not be done.
+	Append(r audit.Record) error
+}
+
+const (
+	reasonHeader = "Musen-Reason" // carries a purpose or a ticket
+	anyEvent     = "admin.call"   // of a route that has no event of its own
+	notRecorded  = ""             // of a route that changes nothing
+)
+
+var (
+	errAudit  = refusal{503, "audit_unavailable", "What changes something is recorded first, and the audit log cannot be written.", "See why in the node's log. If its disk failed, mend that and start the node again."}
+	errReason = refusal{400, "bad_reason", "", "Send the header " + reasonHeader + " once, or leave it out."}
+)
+
+// events are what calls are recorded as, by method and pattern. A route that is
+// not here is recorded as anyEvent unless it only reads.
+func events() map[string]string {
+	return map[string]string{
+		"POST /gc":                                  "gc.run",
+		"POST /stations":                            "station.created",
+		"PATCH /stations/:station":                  "station.changed",
+		"DELETE /stations/:station":                 "station.removed",
+		"DELETE /shares/:share":                     "share.revoked",
+		"PUT /shares/:share/password":               "share.password",
+		"POST /stations/:station/shares":            "share.created",
+		"POST /stations/:station/segments":          "segment.added",
+		"DELETE /segments/:cid":                     "segment.removed",
+		"POST /segments/:cid/links":                 "link.made",
+		"POST /verify":                              "segment.verified",
+		"POST /peers":                               "peer.admitted",
+		"POST /peers/invites":                       "invite.made",
+		"DELETE /peers/invites/:invite":             "invite.withdrawn",
+		"DELETE /peers/:peer":                       "peer.removed",
+		"POST /peers/:peer/drain":                   "peer.drained",
+		"POST /peers/:peer/reinstate":               "peer.reinstated",
+		"POST /pins/recover":                        "pins.recovered",
+		"POST /pins/rebalance":                      "pins.rebalanced",
+		"POST /services":                            "service.added",
+		"DELETE /services/:service":                 "service.removed",
+		"POST /tokens":                              "token.issued",
+		"POST /tokens/revoke":                       "credential.revoked",
+		"POST /keys/rotate":                         "key.rotated",
+		"PUT /subjects":                             "subject.set",
+		"PUT /roles":                                "role.granted",
+		"POST /roles/revoke":                        "role.revoked",
+		"POST /access/reviews":                      "access.reviewed",
+		"POST /approvals/:approval/approve":         "approval.given",
+		"POST /approvals/:approval/deny":            "approval.denied",
+		"POST /policy/reload":                       "policy.reload",
+		"POST /policy/explain":                      notRecorded,
+		"POST /stations/:station/shares/regenerate": "share.regenerated",
+	}
+}
+
+// event is what a call of r is recorded as.
+func (s *Server) event(r route) string {
+	if event, ok := s.events[r.name()]; ok {
+		return event
+	}
+	if r.method == http.MethodGet || r.method == http.MethodHead {
+		return notRecorded
+	}
+	return anyEvent
+}
+
+// notes are what a handler adds to the record of what came of a call.
+type notes struct{ object string }
+
+// about says what the call acts on, where its path does not, or not by a name
+// that lasts.
+func (c call) about(format string, args ...any) {
+	if c.notes != nil {
+		c.notes.object = fmt.Sprintf(format, args...)
+	}
+}
+
+// record is one of the call, so far.
+func (c call) record(g *gin.Context, event, outcome string) audit.Record {
+	return audit.Record{
+		Event: event, Outcome: outcome, By: c.grant.Kind(), Actor: c.grant.Subject(), Credential: c.grant.ID(),
+		Object: strings.TrimPrefix(g.Request.URL.EscapedPath(), prefix), Request: problem.RequestID(g.Request.Context()),
+	}
+}
+
+// act runs the handler of a route between two records: that it will be tried,
+// and what came of it. When the first cannot be made, nothing is done.
+func (s *Server) act(c *gin.Context, in call, event string) (err error) {
+	r := in.record(c, event, audit.Begun)
+	if r.Reason, err = reason(c.Request); err != nil {
+		return err
+	}
+	if err := s.append(c.Request.Context(), r); err != nil {
+		return err
+	}
+	err = errInternal // unless the handler returns
+	defer func() {
+		r.Object = cmp.Or(in.notes.object, r.Object)
+		r.Outcome, r.Code = outcomeOf(err)
+		_ = s.append(c.Request.Context(), r) // it was done: all that is left is to tell
+	}()
+	err = in.route.handle(s, c, in)
+	return err
+}
+
+func outcomeOf(err error) (outcome, code string) {
+	if err == nil {
+		return audit.Done, ""
+	}
+	p, _ := problemOf(err)
+	if p.Status < http.StatusInternalServerError {
+		return audit.Refused, string(p.Code)
+	}
+	return audit.Failed, string(p.Code)
+}
+
+// reason is the purpose or ticket that a request names.
+func reason(r *http.Request) (string, error) {
+	values := r.Header.Values(reasonHeader)
+	if len(values) == 0 {
+		return "", nil
+	}
+	if len(values) > 1 || !isText(values[0]) {
+		return "", errReason.with("The reason is not one line of text of at most %d bytes, without characters that change its direction.", maxText)
+	}
+	return values[0], nil
+}
+
+// append makes a record durable, or says why what it is about is not done.
+func (s *Server) append(ctx context.Context, r audit.Record) error {
+	err := s.Audit.Append(r)
+	if err == nil {
+		return nil
+	}
+	s.Log.LogAttrs(ctx, slog.LevelError, "not recorded in the audit log", slog.String("event", r.Event),
+		slog.String("outcome", r.Outcome), slog.String("err", err.Error()), slog.String("request_id", r.Request))
+	if noRoom(err) {
+		return err
+	}
+	return errAudit
+}
+
+// refusedAMinute is how many refused calls are recorded one by one.
+const refusedAMinute = 60
+
+// refusals counts calls that were refused in a minute.
+type refusals struct {
+	mu    sync.Mutex
+	since time.Time
+	n     int // in this minute
+	more  int // that were not recorded
+}
+
+// take reports whether one more is recorded now, and how many were not since
+// the last that was.
+func (r *refusals) take(now time.Time) (more int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.since) >= time.Minute || now.Before(r.since) {
+		r.since, r.n = now, 0
+	}
+	if r.n++; r.n > refusedAMinute {
+		r.more++
+		return 0, false
+	}
+	more, r.more = r.more, 0
+	return more, true
+}
+
+// recordRefusal records that the guard refused a caller, whom it may not know.
+// Its path is not recorded: it is the caller's to choose.
+func (s *Server) recordRefusal(c *gin.Context, in call, err error) {
+	p, _ := problemOf(err)
+	switch p.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+	default:
+		return
+	}
+	if in.grant.Kind() == policy.LocalOperator().Kind() { // who may do all, and misspelled something
+		return
+	}
+	more, ok := s.refused.take(s.Now())
+	if !ok {
+		return
+	}
+	r := in.record(c, "admin.refused", audit.Refused)
+	r.Object, r.Code = knownMethod(c.Request.Method)+" "+strings.TrimPrefix(c.FullPath(), prefix), string(p.Code)
+	if more > 0 {
+		r.Facts = map[string]string{"more": fmt.Sprint(more)}
+	}
+	_ = s.append(c.Request.Context(), r)
+}

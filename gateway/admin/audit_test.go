@@ -1,0 +1,204 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/musenai/musen/gateway/admin/client"
+	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/internal/audit"
+	"github.com/musenai/musen/policy"
+)
+
+var _ Audit = (*audit.Log)(nil)
+
+// clear is a cipher that hides nothing.
+type clear struct{}
+
+func (clear) Encrypt(text, _ []byte) ([]byte, error)   { return text, nil }
+func (clear) Decrypt(sealed, _ []byte) ([]byte, error) { return sealed, nil }
+
+func openAudit(t *testing.T, dir string, now func() time.Time) *audit.Log {
+	t.Helper()
+	l, err := audit.Open(audit.Options{
+		Dir: dir, Origin: "musen/audit/test/peer", Cipher: clear{}, Key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)),
+		Now: now, Log: slog.New(slog.DiscardHandler),
+	})
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// records are those of an event, or all.
+func (w *world) records(event string) []audit.Record {
+	w.t.Helper()
+	all, err := w.audit.List(audit.Query{Event: event})
+	must(w.t, err)
+	return all
+}
+
+// P36: no route that changes something is without an event of its own, and all
+// events are in the catalogue.
+func TestEveryRouteHasAnEvent(t *testing.T) {
+	named, catalogue := events(), audit.Events()
+	for _, r := range routes() {
+		event, ok := named[r.name()]
+		if delete(named, r.name()); !ok && r.method != http.MethodGet {
+			t.Errorf("%s changes something: enter it in events()", r.name())
+		}
+		if event != notRecorded && !slices.ContainsFunc(catalogue, func(e audit.Event) bool { return e.Name == event }) {
+			t.Errorf("%s: %q is not in audit.Events", r.name(), event)
+		}
+	}
+	if len(named) > 0 {
+		t.Errorf("no routes: %v", named)
+	}
+}
+
+// P36, H55: a call is recorded before it is tried and after, with who, what,
+// why and what came of it.
+func TestCallsAreRecorded(t *testing.T) {
+	w := newWorld(t, nil)
+	station := w.station("jazz")
+	made := w.records("station.created")
+	if len(made) != 2 || made[0].Outcome != audit.Begun || made[1].Outcome != audit.Done || made[0].Object != "/stations" ||
+		made[1].Object != fmt.Sprintf("station %q (%s)", "jazz", station.ID) || made[1].Actor != "local" || made[1].By != "local" ||
+		made[0].Request == "" || made[0].Request != made[1].Request {
+		t.Errorf("%+v", made)
+	}
+	if _, err := w.local.CreateStation(t.Context(), wire.NewStation{Name: "jazz"}); err == nil {
+		t.Error("made twice")
+	}
+	if again := w.records("station.created"); len(again) != 4 || again[3].Outcome != audit.Refused || again[3].Code != "exists" {
+		t.Errorf("%+v", again)
+	}
+	segment := w.segment("jazz", "a secret title")
+	if got := w.records("segment.added"); len(got) != 2 || got[1].Object != "segment "+segment.CID+" of station "+station.ID {
+		t.Errorf("%+v", got)
+	}
+	before := w.audit.Head()
+	_, err := w.local.Stations(t.Context())
+	must(t, err)
+	if w.audit.Head() != before {
+		t.Error("a call that reads is recorded")
+	}
+	body := strings.NewReader(`{"subject":"bob","state":"suspended","reason":"spam"}`)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+w.tcp+prefix+"/subjects", body)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+w.token(nil, policy.Manage))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(reasonHeader, "ticket 7")
+	resp, err := http.DefaultClient.Do(req)
+	must(t, err)
+	resp.Body.Close()
+	set := w.records("subject.set")
+	if len(set) != 2 || set[1].Object != `"bob" to suspended: spam` || set[1].Actor != "ann" || set[1].By != "token" || set[1].Credential == "" || set[1].Reason != "ticket 7" {
+		t.Errorf("%d: %+v", resp.StatusCode, set)
+	}
+	for _, r := range w.records("") {
+		if strings.Contains(fmt.Sprint(r), "secret title") {
+			t.Errorf("a title: %+v", r)
+		}
+	}
+}
+
+// P36: a handler that breaks has failed.
+func TestBrokenCallIsRecorded(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Subjects = broken{} })
+	_, err := w.local.SetSubject(t.Context(), wire.SubjectChange{Subject: "bob", State: "ended", Reason: "x"})
+	wantCode(t, err, "internal")
+	if got := w.records("subject.set"); len(got) != 2 || got[1].Outcome != audit.Failed || got[1].Code != "internal" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// broken panics.
+type broken struct{ subjects }
+
+type subjects = Subjects
+
+// full is an audit log that can be written no more.
+type full struct{ err error }
+
+func (f full) Append(audit.Record) error { return fmt.Errorf("%w: %w", audit.ErrUnavailable, f.err) }
+
+// H68, H69: what cannot be recorded is not done, and says why; reading goes on.
+func TestNothingIsDoneUnrecorded(t *testing.T) {
+	for fault, code := range map[error]string{syscall.EIO: "audit_unavailable", syscall.ENOSPC: "no_space"} {
+		w := newWorld(t, func(o *Options) { o.Audit = full{fault} })
+		_, err := w.local.CreateStation(t.Context(), wire.NewStation{Name: "jazz"})
+		wantCode(t, err, code)
+		all, err := w.local.Stations(t.Context())
+		if err != nil || len(all) != 0 {
+			t.Errorf("%v, %v", all, err)
+		}
+	}
+}
+
+// P36: who is refused is recorded, up to a number a minute, and then counted;
+// what a stranger wrote is not. The operator's misspellings are not either.
+func TestRefusalsAreRecorded(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := w.local.Station(t.Context(), "nowhere")
+	wantCode(t, err, "not_found")
+	_, err = w.remote(w.token(nil, policy.Listen)).CreateStation(t.Context(), wire.NewStation{Name: "jazz"})
+	wantCode(t, err, "forbidden")
+	got := w.records("admin.refused")
+	if len(got) != 1 || got[0].Actor != "ann" || got[0].Code != "forbidden" || got[0].Object != "POST /stations" || got[0].Outcome != audit.Refused {
+		t.Fatalf("%+v", got)
+	}
+	stranger := w.remote("x")
+	for range 100 {
+		_, err := stranger.Station(t.Context(), "planted-203.0.113.77")
+		wantCode(t, err, "credential_malformed")
+	}
+	if got = w.records("admin.refused"); len(got) != refusedAMinute || got[1].Actor != "" || got[1].Object != "GET /stations/:station" {
+		t.Errorf("%d: %+v", len(got), got[1])
+	}
+	w.clock.Add(61)
+	_, err = stranger.Station(t.Context(), "nowhere")
+	wantCode(t, err, "credential_malformed")
+	if got = w.records("admin.refused"); len(got) != refusedAMinute+1 || got[refusedAMinute].Facts["more"] != "41" {
+		t.Errorf("%d: %+v", len(got), got[len(got)-1])
+	}
+}
+
+// P36: an approval is recorded when it is asked for, given and used.
+func TestApprovalsAreRecorded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.station("jazz")
+	w.give("ann", policy.Operator, "")
+	w.give("bob", policy.Operator, "")
+	ann, bob := w.identity("ann"), w.identity("bob")
+	_, _, id := w.ask("DELETE", "/stations/jazz", "", ann, "")
+	w.ask("POST", "/approvals/"+id+"/approve", "", ann, "")
+	w.ask("POST", "/approvals/"+id+"/approve", "", bob, "")
+	if status, code, _ := w.ask("DELETE", "/stations/jazz", "", ann, id); status != http.StatusNoContent {
+		t.Fatal(status, code)
+	}
+	given, used, removed := w.records("approval.given"), w.records("approval.used"), w.records("station.removed")
+	if len(given) != 4 || given[1].Code != "own_request" || given[3].Actor != "bob" || !strings.Contains(given[3].Object, `of "ann": remove station "jazz"`) ||
+		len(used) != 1 || used[0].Actor != "ann" || used[0].Facts["approval"] != id {
+		t.Errorf("%+v, %+v", given, used)
+	}
+	if len(removed) != 4 || removed[1].Code != "approval_needed" || removed[3].Outcome != audit.Done {
+		t.Errorf("%+v", removed)
+	}
+}
+
+// wantCode fails unless the node refused with that code.
+func wantCode(t *testing.T, err error, code string) {
+	t.Helper()
+	if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Code != code {
+		t.Errorf("%v, not %s", err, code)
+	}
+}
