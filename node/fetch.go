@@ -39,7 +39,7 @@ var (
 // Room for it is reserved at once: Fetch returns ErrNoSpace before it asks for
 // the first block if StorageMax or the disk has none, and never passes either,
 // whatever size said. ErrNotFound says that no peer sent another block within
-// Options.FetchTimeout.
+// Options.FetchTimeout, ErrDenied that root or a block below it is denied.
 //
 // On an error what was fetched is deleted, and nothing is pinned that was not
 // before. Calls for the same root at the same time share one run, which goes on
@@ -79,6 +79,9 @@ type pull struct {
 }
 
 func (n *Node) pull(ctx context.Context, root cid.Cid, size int64) error {
+	if n.denied(root) {
+		return ErrDenied
+	}
 	if here, err := n.whole(ctx, root); err != nil || here {
 		return err
 	}
@@ -196,11 +199,15 @@ func (p *pull) branch(ctx context.Context, c cid.Cid, depth int) error {
 	return nil
 }
 
-// seen protects a block from GC and tells whether the run came by it before.
+// seen protects a block from GC and tells whether the run came by it before. One
+// that is denied ends the run, wherever it is.
 func (p *pull) seen(c cid.Cid) (bool, error) {
 	d, ok := digestOf(c)
 	if !ok {
 		return false, fmt.Errorf("block %s: %w: not named by a SHA-256", c, ErrNotFound)
+	}
+	if p.node.denied(c) {
+		return false, fmt.Errorf("block %s: %w", c, ErrDenied)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,9 +7,9 @@
 // else. It does not know either which pins are wanted; its owner tells it with
 // Pin and Remove.
 //
-// Who may connect, which blocks a peer may have and how fast they go out is
-// asked of its owner too, by the Gate, Serve and Upload of Options. It knows no
-// roles, contracts or orders.
+// Who may connect, which blocks a peer may have, which nobody may have, and how
+// fast they go out is asked of its owner too, by the Gate, Serve, Denied and
+// Upload of Options. It knows no roles, contracts or orders.
 //
 // With default Options nothing is dialled, nothing is announced, and only
 // loopback is listened on.
@@ -50,6 +50,8 @@ var (
 	ErrNoFolder = errors.New("the folder of the blocks is gone: put it back, or start the node again, which makes a new one")
 	// ErrLocked says that another Node has the folder open.
 	ErrLocked = errors.New("in use by another node")
+	// ErrDenied says that Options.Denied denies a block, which so is not fetched.
+	ErrDenied = errors.New("denied: neither served nor fetched here")
 	// ErrClosed says that the Node was closed.
 	ErrClosed = errors.New("node closed")
 )
@@ -160,7 +162,7 @@ func startKubo(ctx context.Context, opts Options) (*core.IpfsNode, error) {
 	k, err := core.NewNode(context.Background(), &core.BuildCfg{
 		Online:          true,
 		Permanent:       true,
-		Repo:            &ownRepo{Repo: r, bitswap: opts.bitswap()},
+		Repo:            &ownRepo{Repo: r, bitswap: opts.bitswap(), denied: opts.Denied},
 		Host:            hostOption(ctx, opts, hostOptions),
 		Routing:         libp2p.NilRouterOption,
 		ShutdownTimeout: closeWait,
@@ -177,6 +179,9 @@ func startKubo(ctx context.Context, opts Options) (*core.IpfsNode, error) {
 
 // prepare does what must be done once Kubo runs.
 func (n *Node) prepare(ctx context.Context) error {
+	if b, ok := n.kubo.Blockstore.(hidden); ok { // Bitswap has it by now; what is denied is kept like the rest
+		n.kubo.Blockstore = b.whole
+	}
 	n.flight.held = map[digest]int{}
 	n.pulls.enter, n.pulls.runs = n.enter, map[string]*run{}
 	n.kept.peers = map[peer.ID]*keptPeer{}

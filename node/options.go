@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
 )
 
 const (
@@ -24,6 +25,12 @@ const (
 // by a handshake, in both directions, and again about open connections. It
 // must be quick and safe for concurrent use.
 type Gate interface{ Admits(p peer.ID) bool }
+
+// A Denier says which blocks must not be had. It is asked for every block that
+// a peer wants or sends: it must be quick and safe for concurrent use.
+type Denier interface {
+	Denied(mh multihash.Multihash) bool
+}
 
 // A Throttle says when bytes may go out: WaitN returns once n more may, or
 // with an error when ctx ends. n is at most 16 KiB, and at most what Burst
@@ -54,6 +61,12 @@ type Options struct {
 	// answered like one that is not here. While it waits, what the peer sends
 	// waits. It must be safe for concurrent use. nil: every block is served.
 	Serve func(p peer.ID, c cid.Cid) bool
+	// Denied says which blocks no peer gets, and which are not fetched: Fetch, Mend,
+	// Heal and ReadBlockAt return ErrDenied rather than ask a peer for one. What
+	// is here of them stays, and is read, checked and pinned like the rest. It may
+	// change at any time: a block that a peer asked for before is not sent. nil:
+	// none is denied.
+	Denied Denier
 	// Sent is told that n bytes of blocks begin to go out to a peer, some of
 	// which may never arrive. It must be quick and safe for concurrent use. nil:
 	// nobody is told.

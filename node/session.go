@@ -84,8 +84,12 @@ func (n *Node) newSession(ctx context.Context) exchange.Fetcher {
 // given. A peer that said it has the block and does not send it can keep a
 // session from asking another one, and one that refused, since it has only just
 // come back, say, is never asked again by any. So the block is asked for anew
-// now and then, in a session that knows nothing of that.
+// now and then, in a session that knows nothing of that. One that is denied is
+// not asked for, nor taken if it comes.
 func (n *Node) demand(ctx context.Context, c cid.Cid, through exchange.Fetcher) (blocks.Block, error) {
+	if n.denied(c) {
+		return nil, ErrDenied
+	}
 	for patience := firstPatience; ; patience += patience / 4 {
 		try, cancel := context.WithCancel(ctx)
 		if through == nil {
@@ -95,6 +99,9 @@ func (n *Node) demand(ctx context.Context, c cid.Cid, through exchange.Fetcher) 
 		b, err := through.GetBlock(try, c)
 		late := try.Err() != nil
 		cancel()
+		if err == nil && n.denied(c) {
+			return nil, ErrDenied
+		}
 		if err == nil || !late || ctx.Err() != nil {
 			return b, err
 		}
@@ -102,6 +109,9 @@ func (n *Node) demand(ctx context.Context, c cid.Cid, through exchange.Fetcher) 
 		n.unasked(ctx, c)
 	}
 }
+
+// denied reports whether a block must not be had.
+func (n *Node) denied(c cid.Cid) bool { return n.opts.Denied != nil && n.opts.Denied.Denied(c.Hash()) }
 
 // askAnew ends a try when its time is up. With nobody else to ask, that is when
 // no block came for a while, so that a slow peer is not disturbed.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/core"
 	kubolibp2p "github.com/ipfs/kubo/core/node/libp2p"
@@ -21,6 +22,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/fx"
+
+	"github.com/musenai/musen/internal/deny"
 )
 
 // ownRepo is a repo that carries what Bitswap of its node is told besides
@@ -28,6 +31,7 @@ import (
 type ownRepo struct {
 	repo.Repo
 	bitswap []bitswap.Option
+	denied  Denier // nil: nothing is
 }
 
 // ownBitswap are options in the group that Kubo makes Bitswap with.
@@ -44,7 +48,19 @@ func withOwnBitswap(info core.FXNodeInfo) ([]fx.Option, error) {
 			out.Options = own.bitswap
 		}
 		return out
+	}), fx.Decorate(func(r repo.Repo, b blockstore.GCBlockstore) blockstore.GCBlockstore {
+		if own, ok := r.(*ownRepo); ok && own.denied != nil {
+			return hidden{blockstore.NewGCBlockstore(deny.Hide(b, own.denied), b), b}
+		}
+		return b
 	})), nil
+}
+
+// hidden is the blockstore that Bitswap serves from. It is asked anew when a
+// block is about to be sent, however long ago the peer asked for it.
+type hidden struct {
+	blockstore.GCBlockstore
+	whole blockstore.GCBlockstore
 }
 
 func flag(on bool) config.Flag {
