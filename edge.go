@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -45,6 +46,12 @@ type Decider interface {
 	Decide(g policy.Grant, a policy.Action, r policy.Resource) policy.Decision
 }
 
+// A Denier says which blocks must not be had, whatever the catalogue says of
+// them. It is asked for every request and must not touch a disk.
+type Denier interface {
+	Denied(mh multihash.Multihash) bool
+}
+
 // EdgeOptions are the parts of an Edge.
 type EdgeOptions struct {
 	Directory   Directory
@@ -52,6 +59,7 @@ type EdgeOptions struct {
 	Keys        KeyReleaser
 	Policy      Decider
 	Consent     Consent // asked once Policy allows, before a key is released; nil: nobody
+	Denied      Denier  // asked once Policy allows, before anybody else; nil: nothing is denied
 	MaxSegments int     // segments kept open in memory, about 1 KiB each; 0: 4096
 	Log         *slog.Logger
 	// Damaged is told what is wrong with the copy that this node has of a
@@ -146,6 +154,9 @@ func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.
 		}
 		return nil, err
 	}
+	if e.denied(held.segment) {
+		return nil, ErrTakenDown
+	}
 	if err := e.consent(ctx, g, a, station, held.segment); err != nil {
 		return nil, err
 	}
@@ -154,6 +165,15 @@ func (e *Edge) Open(ctx context.Context, g policy.Grant, a policy.Action, c cid.
 		return nil, fmt.Errorf("open segment %s: %w", held.segment.CID, errors.Join(ErrUnavailable, err))
 	}
 	return &Stream{edge: e, held: held, station: station, grant: g, decision: d, opener: opener}, nil
+}
+
+// denied reports whether a block that a segment is heard from is denied.
+func (e *Edge) denied(s Segment) bool {
+	if e.Denied == nil {
+		return false
+	}
+	return e.Denied.Denied(s.CID.Hash()) ||
+		slices.ContainsFunc(s.Leaves, func(c cid.Cid) bool { return e.Denied.Denied(c.Hash()) })
 }
 
 // missNeighbour takes the time of a look-up of mh that finds nothing.
@@ -291,7 +311,8 @@ type Stream struct {
 
 // Recheck decides again what the stream was opened for, by the policies, roles
 // and settings of now, as if it had been asked for at the same time: what was
-// withdrawn since is ErrNotFound, what only ran out is not.
+// withdrawn since is ErrNotFound, what is denied since is ErrTakenDown, and what
+// only ran out is no error.
 func (s *Stream) Recheck(ctx context.Context) error {
 	station, err := s.edge.Directory.Station(ctx, s.station.ID)
 	if err != nil {
@@ -301,6 +322,9 @@ func (s *Stream) Recheck(ctx context.Context) error {
 	r.At = s.decision.At()
 	if err := refusal(s.edge.Policy.Decide(s.grant, s.decision.Action(), r), s.held.segment); err != nil {
 		return err
+	}
+	if s.edge.denied(s.held.segment) {
+		return ErrTakenDown
 	}
 	return s.edge.consent(ctx, s.grant, s.decision.Action(), s.station, s.held.segment)
 }

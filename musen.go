@@ -28,7 +28,7 @@ var (
 	ErrGone = errors.New("removed")
 	// ErrExpired is the ErrGone of a segment whose time is over.
 	ErrExpired error = expired{}
-	// ErrTakenDown says that the segment was refused by a takedown.
+	// ErrTakenDown says that the segment is refused by a takedown or a denylist.
 	ErrTakenDown = errors.New("taken down")
 	// ErrUnavailable says that the segment exists but its blocks or its key
 	// cannot be had now.

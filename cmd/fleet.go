@@ -27,8 +27,9 @@ const lookAround = 2 * time.Second
 // isEdge reports whether the node only reads: an origin adds.
 func (n *runningNode) isEdge() bool { return n.cfg.Role == config.RoleEdge }
 
-// guard closes the node to all but its peers.
+// guard closes the node to all but its peers, and to them what is denied.
 func (n *runningNode) guard(o *node.Options) {
+	o.Denied = &n.denied
 	if n.isEdge() {
 		n.sources.Guard(o)
 		return

@@ -22,6 +22,7 @@ import (
 	"github.com/musenai/musen/gateway"
 	"github.com/musenai/musen/gateway/admin"
 	"github.com/musenai/musen/internal/audit"
+	"github.com/musenai/musen/internal/deny"
 	"github.com/musenai/musen/internal/fleet"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/internal/swarm"
@@ -72,6 +73,7 @@ type runningNode struct {
 	rotated     atomic.Pointer[credentials] // the same, for who hears of a rotation
 	rules       *folder.Folder
 	audit       *audit.Log
+	denied      deny.Sources // what is served to nobody; sources join as they open
 	watch       *watch.Watch
 	alarm       *alarm
 	origin      *musen.Origin
@@ -205,7 +207,7 @@ func (n *runningNode) makeFlows() (err error) {
 		return err
 	}
 	n.edge, err = musen.NewEdge(musen.EdgeOptions{
-		Directory: n.rows, Blocks: blocks{n.node}, Keys: n.keys, Policy: n.gate.engine, Consent: asked, Log: n.log,
+		Directory: n.rows, Blocks: blocks{n.node}, Keys: n.keys, Policy: n.gate.engine, Consent: asked, Denied: &n.denied, Log: n.log,
 	})
 	return err
 }
@@ -226,7 +228,7 @@ func (n *runningNode) servePublic() (err error) {
 	p := n.cfg.Public
 	n.public, err = gateway.New(gateway.Options{
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
-		Blocks: n.node.Offline(), Index: n.rows, Pages: n.pages(), KeySet: n.credentials.keySet,
+		Blocks: n.node.Offline(), Index: n.rows, Denied: &n.denied, Pages: n.pages(), KeySet: n.credentials.keySet,
 		Ready:    func(context.Context) error { return n.rows.Current() },
 		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader,
 		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows, Watch: n.watch,
@@ -278,7 +280,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
 		Approvals: n.rows, Audit: n.audit,
-		Shares: n.rows, Passwords: n.gate.passwords,
+		Shares: n.rows, Passwords: n.gate.passwords, Denied: &n.denied,
 		Reviews: n.rows,
 		Origin:  n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,

@@ -109,6 +109,10 @@ type Options struct {
 	Blocks blockservice.BlockService
 	Index  BlockIndex
 
+	// Denied says which blocks /ipfs and lists do not have; nil: none is denied.
+	// The Opener asks by itself.
+	Denied musen.Denier
+
 	// Pages are the routes for people; nil: there are none.
 	Pages *Pages
 
@@ -217,7 +221,7 @@ func New(o Options) (*Server, error) {
 		s.cert = cert
 	}
 	if o.Blocks != nil && o.Index != nil {
-		h, err := front.NewTrustless(o.Blocks, "X-Request-Id")
+		h, err := front.NewTrustless(o.Blocks, o.Denied, "X-Request-Id")
 		if err != nil {
 			return nil, err
 		}

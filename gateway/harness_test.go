@@ -76,6 +76,7 @@ type realm struct {
 	ended    map[string]time.Time     // when all of a subject was revoked
 	states   map[string]policy.SubjectState
 	roles    map[string]policy.Role // by subject, on every station
+	denied   map[string]bool        // by multihash
 	shares   map[string]musen.Share // by secret
 	onRead   func(c cid.Cid, off int64) error
 }
@@ -86,7 +87,7 @@ func newRealm(t testing.TB) *realm {
 		t: t, clock: &clock{t: time.Now()}, audio: map[string][]byte{}, stations: map[string]musen.Station{},
 		segments: map[string]musen.Segment{}, known: map[string]bool{}, revoked: map[string]bool{},
 		shares: map[string]musen.Share{}, states: map[string]policy.SubjectState{}, ended: map[string]time.Time{},
-		roles: map[string]policy.Role{},
+		roles: map[string]policy.Role{}, denied: map[string]bool{},
 	}
 	r.store = blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
 	r.blocks = blockservice.New(r.store, offline.Exchange(r.store))
@@ -117,7 +118,7 @@ func newRealm(t testing.TB) *realm {
 	r.engine, err = policy.NewEngine(policy.EngineOptions{Now: r.clock.Now, Roles: r})
 	check(t, err)
 	r.edge, err = musen.NewEdge(musen.EdgeOptions{
-		Directory: r, Blocks: r, Keys: r, Policy: r.engine, Log: slog.New(slog.DiscardHandler),
+		Directory: r, Blocks: r, Keys: r, Policy: r.engine, Denied: r, Log: slog.New(slog.DiscardHandler),
 	})
 	check(t, err)
 	r.addStation("jazz", true)
@@ -357,7 +358,7 @@ type site struct {
 
 func (r *realm) options() Options {
 	return Options{
-		Opener: FromEdge(r.edge), Verifier: r.verifier, Subjects: r, Blocks: r.blocks, Index: r,
+		Opener: FromEdge(r.edge), Verifier: r.verifier, Subjects: r, Blocks: r.blocks, Index: r, Denied: r,
 		Now: r.clock.Now, Rand: rand.Reader,
 	}
 }

@@ -14,7 +14,8 @@ import (
 )
 
 // serveIPFS answers GET and HEAD /ipfs/{cid}: sealed bytes, for anybody. A
-// block that belongs to no live segment, or that is not here, does not exist.
+// block that belongs to no live segment, or that is not here, does not exist. One
+// that is denied is a 451, be it here or not.
 func (s *Server) serveIPFS(c *gin.Context) {
 	id, spelled, err := parseCID(c.Param("cid"))
 	if err != nil {
@@ -27,6 +28,10 @@ func (s *Server) serveIPFS(c *gin.Context) {
 		return
 	}
 	defer s.sealed.release("")
+	if s.denied(id) {
+		s.refuse(c, musen.ErrTakenDown)
+		return
+	}
 	size, err := s.blockSize(c, id)
 	if err != nil {
 		s.refuse(c, err)
@@ -47,6 +52,9 @@ func (s *Server) serveIPFS(c *gin.Context) {
 		s.refuse(c, trustlessError(refused))
 	}
 }
+
+// denied reports whether a block must not be had.
+func (s *Server) denied(c cid.Cid) bool { return s.o.Denied != nil && s.o.Denied.Denied(c.Hash()) }
 
 // blockSize is the size of a block that may be had, or musen.ErrNotFound.
 func (s *Server) blockSize(c *gin.Context, id cid.Cid) (int, error) {
@@ -81,6 +89,8 @@ func trustlessError(status int) error {
 	switch status {
 	case http.StatusNotFound, http.StatusGone:
 		return musen.ErrNotFound
+	case http.StatusUnavailableForLegalReasons:
+		return musen.ErrTakenDown
 	case http.StatusBadRequest:
 		return problem.BadRequest
 	case http.StatusNotAcceptable:

@@ -201,7 +201,7 @@ func (s *Server) programme(c *gin.Context, g policy.Grant, station musen.Station
 func (s *Server) list(g policy.Grant, station musen.Station, segment musen.Segment) (l listed, ok bool, err error) {
 	r := resourceOf(station)
 	r.Segment, r.PublishAt, r.ExpiresAt = segment.ID, segment.PublishAt, segment.ExpiresAt
-	if segment.State != musen.Live || !s.pages.Policy.Decide(g, policy.Listen, r).Allowed() {
+	if segment.State != musen.Live || s.denied(segment.CID) || !s.pages.Policy.Decide(g, policy.Listen, r).Allowed() {
 		return listed{}, false, nil
 	}
 	download := s.pages.Policy.Decide(g, policy.Download, r).Allowed()

@@ -151,6 +151,7 @@ func TestListPages(t *testing.T) {
 	r.add(musen.Segment{PublishAt: r.clock.Now().Add(time.Hour)}, audioOf(100))
 	r.add(musen.Segment{ExpiresAt: r.clock.Now()}, audioOf(100))
 	r.add(musen.Segment{State: musen.TakenDown}, audioOf(100))
+	r.deny(r.add(musen.Segment{}, audioOf(100)).CID, true)
 	bearer := "Bearer " + r.token("jazz")
 	pages := 0
 	for cursor := ""; ; pages++ {

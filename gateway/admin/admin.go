@@ -136,6 +136,7 @@ type Options struct {
 	Rand      io.Reader        // source of request ids
 	Log       *slog.Logger
 	Shares    Shares
+	Denied    musen.Denier // what no link is made to; nil: nothing is denied
 
 	Passwords Passwords // of shares
 

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -8,31 +9,44 @@ import (
 	"strings"
 
 	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/exchange/offline"
 	boxo "github.com/ipfs/boxo/gateway"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/musenai/musen/internal/deny"
 )
+
+// errDenied ends a body whose root was denied since it began.
+var errDenied = errors.New("denied")
 
 // Trustless gives blocks by CID over HTTP, as an IPFS trustless gateway does:
 // raw blocks and CARs, nothing deserialised.
 type Trustless struct {
 	blocks  blockservice.BlockService
+	denied  deny.Denier
 	ipfs    http.Handler // boxo's gateway
 	exposed string
 }
 
 // NewTrustless makes a Trustless over blocks, which must be offline: nothing is
-// ever fetched for a stranger. The headers exposed are told to pages of other
-// origins besides those that an answer has by itself.
-func NewTrustless(blocks blockservice.BlockService, exposed ...string) (*Trustless, error) {
+// ever fetched for a stranger. What is denied is refused, and is in no CAR. The
+// headers exposed are told to pages of other origins besides those that an
+// answer has by itself.
+func NewTrustless(blocks blockservice.BlockService, denied deny.Denier, exposed ...string) (*Trustless, error) {
+	if denied == nil {
+		denied = &deny.Sources{}
+	}
+	shown := deny.Hide(blocks.Blockstore(), denied)
+	blocks = blockservice.New(shown, offline.Exchange(shown))
 	backend, err := boxo.NewBlocksBackend(blocks)
 	if err != nil {
 		return nil, fmt.Errorf("make the IPFS gateway: %w", err)
 	}
 	all := append([]string{"Accept-Ranges", "Content-Length", "Content-Range", "ETag"}, exposed...)
 	slices.Sort(all)
-	return &Trustless{blocks: blocks, exposed: strings.Join(all, ", "), ipfs: boxo.NewHandler(boxo.Config{
+	return &Trustless{blocks: blocks, denied: denied, exposed: strings.Join(all, ", "), ipfs: boxo.NewHandler(boxo.Config{
 		NoDNSLink:         true,
 		DisableHTMLErrors: true,
 		MetricsRegistry:   prometheus.NewRegistry(),
@@ -45,9 +59,13 @@ func NewTrustless(blocks blockservice.BlockService, exposed ...string) (*Trustle
 // suffix longer than the block with a 500, and of several ranges sends one.
 //
 // The result is 0, or the status of a refusal that the caller has to answer
-// with: then nothing was sent. A body that cannot be sent whole cuts the
-// connection: Serve panics with http.ErrAbortHandler.
+// with: then nothing was sent. For a block that is denied it is 451, whatever
+// the method and the conditions. A body that cannot be sent whole, or that is
+// denied by now, cuts the connection: Serve panics with http.ErrAbortHandler.
 func (t *Trustless) Serve(w http.ResponseWriter, r *http.Request, id cid.Cid, ranged string, send func([]byte) (int, error)) (refused int) {
+	if t.denied.Denied(id.Hash()) {
+		return http.StatusUnavailableForLegalReasons
+	}
 	a := &answer{t: t, w: w, r: r, id: id, send: send, header: make(http.Header)}
 	t.ipfs.ServeHTTP(a, question(r, id, ranged))
 	a.finish()
@@ -153,6 +171,9 @@ func (a *answer) Write(p []byte) (int, error) {
 		return len(p), nil // the words of boxo's error
 	case a.r.Method == http.MethodHead:
 		return 0, http.ErrBodyNotAllowed // stops the walk of a CAR
+	case a.t.denied.Denied(a.id.Hash()):
+		a.broken = true
+		return 0, errDenied
 	}
 	n, err := a.send(p)
 	a.broken = a.broken || err != nil

@@ -17,12 +17,14 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
+	"github.com/multiformats/go-multihash"
 )
 
 // A desk answers from memory.
 type desk struct {
-	t     *testing.T
-	store blockstore.Blockstore
+	t      *testing.T
+	store  blockstore.Blockstore
+	denied map[string]bool // by multihash
 	*Trustless
 	send func(w http.ResponseWriter) func([]byte) (int, error)
 }
@@ -30,10 +32,16 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	store := blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
-	front, err := NewTrustless(blockservice.New(store, offline.Exchange(store)), "X-Request-Id")
+	d := &desk{t: t, store: store, denied: map[string]bool{}}
+	d.send = func(w http.ResponseWriter) func([]byte) (int, error) { return w.Write }
+	var err error
+	d.Trustless, err = NewTrustless(blockservice.New(store, offline.Exchange(store)), d, "X-Request-Id")
 	check(t, err)
-	return &desk{t: t, store: store, Trustless: front, send: func(w http.ResponseWriter) func([]byte) (int, error) { return w.Write }}
+	return d
 }
+
+// Denied implements deny.Denier.
+func (d *desk) Denied(mh multihash.Multihash) bool { return d.denied[string(mh)] }
 
 // tree stores a node of a DAG with leaves below it.
 func (d *desk) tree(leaves ...string) (root cid.Cid, leaf []cid.Cid) {
@@ -115,13 +123,56 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// cut reports whether the connection was cut.
+func cut(do func()) (cut bool) {
+	defer func() { cut = recover() == http.ErrAbortHandler }()
+	do()
+	return false
+}
+
+// H50, H25: a block that is denied is a 451 by every CID, method and condition,
+// is in no CAR, and is not sent to its end when it is denied meanwhile.
+func TestDenied(t *testing.T) {
+	d := newDesk(t)
+	root, leaf := d.tree("first leaf", "second leaf")
+	_, known := d.ask("GET", leaf[1], "format=raw", "")
+	deny := func(c cid.Cid, denied bool) { d.denied[string(c.Hash())] = denied }
+	deny(leaf[1], true)
+	for _, c := range []cid.Cid{cid.NewCidV0(leaf[1].Hash()), leaf[1], cid.NewCidV1(cid.DagProtobuf, leaf[1].Hash())} {
+		for _, method := range []string{"GET", "HEAD"} {
+			for _, query := range []string{"format=raw", "format=car", ""} {
+				refused, got := d.ask(method, c, query, "", "If-None-Match", known.Header().Get("Etag"))
+				if refused != 451 || got.Body.Len() != 0 || len(got.Header()) != 0 {
+					t.Errorf("%s %s?%s: %d, %q, %v", method, c, query, refused, got.Body, got.Header())
+				}
+			}
+		}
+	}
+	var body *bytes.Buffer
+	d.send = func(w http.ResponseWriter) func([]byte) (int, error) {
+		body = w.(*httptest.ResponseRecorder).Body
+		return w.Write
+	}
+	if !cut(func() { d.ask("GET", root, "format=car", "") }) || !bytes.Contains(body.Bytes(), []byte("first leaf")) || bytes.Contains(body.Bytes(), []byte("second leaf")) {
+		t.Errorf("CAR with a denied leaf: %q", body)
+	}
+	deny(leaf[1], false)
+	deny(root, true)
+	if refused, got := d.ask("GET", leaf[1], "format=raw", ""); refused != 0 || got.Body.String() != "second leaf" {
+		t.Errorf("a leaf of what is denied: %d, %q", refused, got.Body)
+	}
+	deny(root, false)
+	sent := 0
+	d.send = func(http.ResponseWriter) func([]byte) (int, error) {
+		return func(p []byte) (int, error) { sent++; deny(root, true); return len(p), nil }
+	}
+	if !cut(func() { d.ask("GET", root, "format=car", "") }) || sent != 1 {
+		t.Errorf("denied meanwhile: %d pieces were sent", sent)
+	}
+}
+
 // A body that cannot be whole is cut.
 func TestBrokenBodies(t *testing.T) {
-	cut := func(do func()) (cut bool) {
-		defer func() { cut = recover() == http.ErrAbortHandler }()
-		do()
-		return false
-	}
 	d := newDesk(t)
 	root, leaf := d.tree("first leaf", "second")
 	check(t, d.store.DeleteBlock(context.Background(), leaf[1]))

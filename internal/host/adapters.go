@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen/internal/host/duty"
 	"github.com/musenai/musen/internal/host/scrub"
@@ -150,8 +151,8 @@ func (m mender) Heal(ctx context.Context, c cid.Cid) error {
 }
 
 func (m mender) heal(ctx context.Context, c cid.Cid) error {
-	if m.h.denied.Has(c) {
-		return errors.New("it was purged")
+	if m.h.denies.Denied(c.Hash()) {
+		return errors.New("it was purged, or is on a denylist")
 	}
 	if m.h.member.Role == member.Replica {
 		return scrub.ErrOrdered // nobody serves what it is believed to have
@@ -277,7 +278,7 @@ func (s serving) Closed() (time.Duration, bool) {
 }
 
 // Denied implements trustless.Terms.
-func (s serving) Denied(c cid.Cid) bool { return s.h.denied.Has(c) }
+func (s serving) Denied(mh multihash.Multihash) bool { return s.h.denies.Denied(mh) }
 
 // WaitN implements trustless.Terms.
 func (s serving) WaitN(ctx context.Context, n int) error { return s.h.live.WaitN(ctx, n) }

@@ -24,6 +24,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/musenai/musen/internal/deny"
 	"github.com/musenai/musen/internal/host/denylist"
 	"github.com/musenai/musen/internal/host/duty"
 	"github.com/musenai/musen/internal/host/scrub"
@@ -45,9 +46,12 @@ type Options struct {
 	// ContractFile holds what the host offers; see contract.Save. A storage
 	// peer whose contract has no disk takes as much as there is.
 	ContractFile string
-	// Node opens the node. Gate, Serve and Upload are the Host's own, and
+	// Node opens the node. Gate, Serve, Denied and Upload are the Host's own, and
 	// StorageMax bounds what the contract offers.
 	Node node.Options
+	// Denied says which blocks this host neither takes nor serves, besides those
+	// that the origin had purged; nil: no others.
+	Denied deny.Denier
 	// HTTP is where ciphertext is served over HTTP; nil: nowhere.
 	HTTP *HTTP
 	// Timing says how often things happen.
@@ -98,7 +102,8 @@ type Host struct {
 
 	node    *node.Node
 	shelf   *shelf.Shelf
-	denied  *denylist.List
+	denied  *denylist.List // what was purged
+	denies  deny.Sources   // that, and what Options say
 	state   *state
 	desk    *duty.Desk
 	line    *control.Client
@@ -186,6 +191,9 @@ func (h *Host) start(ctx, run context.Context) error {
 }
 
 func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error) {
+	if h.o.Denied != nil {
+		h.denies.Add(h.o.Denied)
+	}
 	o := h.o.Node
 	if err := checkNode(o.Dir, h.member.Self); err != nil {
 		return err
@@ -194,7 +202,7 @@ func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error
 		return err
 	}
 	gate := h.o.Book.Gate()
-	o.Gate, o.Serve, o.Upload = gate, h.serves, h.live
+	o.Gate, o.Serve, o.Upload, o.Denied = gate, h.serves, h.live, &h.denies
 	o.Restrict = func(rm network.ResourceManager) network.ResourceManager {
 		return gate.Restrict(rm, pin.Protocols()...)
 	}
@@ -227,12 +235,13 @@ func (h *Host) openStores(ctx context.Context) (err error) {
 	if h.denied, err = denylist.Open(ctx, store); err != nil {
 		return err
 	}
+	h.denies.Add(h.denied)
 	if h.state, err = openState(ctx, store); err != nil {
 		return err
 	}
 	h.live.Pause(h.state.get().Paused)
 	h.desk = duty.New(duty.Options{
-		Blocks: blocks{h.node}, Checker: checker{h.node}, Terms: h.terms(), Shelf: h.shelf, Denied: h.denied, Now: h.o.Now,
+		Blocks: blocks{h.node}, Checker: checker{h.node}, Terms: h.terms(), Shelf: h.shelf, Denied: h.denied, Refused: &h.denies, Now: h.o.Now,
 	})
 	return nil
 }
@@ -306,7 +315,7 @@ func (h *Host) prove() *audit.Prover {
 func (h *Host) openCluster(ctx context.Context) (err error) {
 	h.cluster, err = pin.Open(ctx, pin.Options{
 		Host: h.node.Host(), Store: h.node.Store(), Name: h.member.Name, Site: h.member.Site, Realm: h.member.Realm,
-		Trusted: trusted(h.o.Book.Roster(), h.member), Blocks: pinset{h}, Held: h.tell, Denied: h.denied.Has,
+		Trusted: trusted(h.o.Book.Roster(), h.member), Blocks: pinset{h}, Held: h.tell, Denied: func(root cid.Cid) bool { return h.denies.Denied(root.Hash()) },
 		Timing: h.o.Timing.Pin, Log: h.o.Log,
 	})
 	return err
@@ -450,7 +459,7 @@ func (h *Host) Close() error {
 // told to hold from the origin, which knows that: else it could get here what
 // it is asked to prove that it has.
 func (h *Host) serves(p peer.ID, c cid.Cid) bool {
-	if !h.caughtUp() || h.denied.Has(c) || !h.live.Open() {
+	if !h.caughtUp() || !h.live.Open() {
 		return false
 	}
 	role, enrolled := h.o.Book.Gate().Role(p)

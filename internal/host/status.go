@@ -78,7 +78,7 @@ func (h *Host) Peer() []string { return h.node.Addrs() }
 
 // Why tells why the host has a segment, or has not.
 func (h *Host) Why(_ context.Context, c cid.Cid) (local.Why, error) {
-	w := local.Why{CID: c.String(), Denied: h.denied.Has(c)}
+	w := local.Why{CID: c.String(), Denied: h.denies.Denied(c.Hash())}
 	r, held := h.shelf.Get(c)
 	if held {
 		w.CID, w.Held, w.Label, w.Size, w.Seq, w.Since = r.Root.String(), true, r.Label, r.Size, r.Seq, moment(r.Since)
@@ -88,7 +88,9 @@ func (h *Host) Why(_ context.Context, c cid.Cid) (local.Why, error) {
 		o := orderOf(last)
 		w.Last = &o
 	}
-	if w.Reason = reason(w, r.Seq > 0, ordered, last); held && h.lost.has(c) {
+	if w.Reason = reason(w, r.Seq > 0, ordered, last); w.Denied && !h.denied.Has(c) {
+		w.Reason = "it is on a denylist of this host, which neither takes nor serves it"
+	} else if held && h.lost.has(c) {
 		w.Held, w.Reason = false, "it is not whole on the disk: the origin was told, and orders it anew if it shall be here"
 	}
 	return w, nil

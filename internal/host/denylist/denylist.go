@@ -1,5 +1,6 @@
-// Package denylist remembers which blocks must never be served again. It goes
-// by the hash of a block: one block answers to many CIDs.
+// Package denylist remembers which blocks must never be served again: those of
+// segments that the origin had purged. It goes by the hash of a block: one block
+// answers to many CIDs.
 //
 // It does not know why, nor who is asking.
 package denylist
@@ -89,12 +90,12 @@ func (l *List) save(ctx context.Context, blocks []cid.Cid) error {
 }
 
 // Has reports whether the block that c names was denied, under any CID.
-func (l *List) Has(c cid.Cid) bool {
-	if !c.Defined() {
-		return false
-	}
+func (l *List) Has(c cid.Cid) bool { return c.Defined() && l.Denied(c.Hash()) }
+
+// Denied reports whether the block of that hash was denied.
+func (l *List) Denied(mh multihash.Multihash) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	_, denied := l.hashes[string(c.Hash())]
+	_, denied := l.hashes[string(mh)]
 	return denied
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/musenai/musen/internal/deny"
 	"github.com/musenai/musen/internal/host/denylist"
 	"github.com/musenai/musen/internal/host/shelf"
 	"github.com/musenai/musen/pin/contract"
@@ -67,7 +68,8 @@ type Options struct {
 	Checker Checker
 	Terms   Terms // nil: whatever is ordered is held, as long as it fits
 	Shelf   *shelf.Shelf
-	Denied  *denylist.List
+	Denied  *denylist.List // what was purged
+	Refused deny.Denier    // what is not taken besides; nil: nothing
 	Now     func() time.Time
 }
 
@@ -255,6 +257,8 @@ func (d *Desk) covers(r shelf.Record) error {
 	switch {
 	case d.o.Denied.Has(r.Root):
 		return fmt.Errorf("%w: it was purged", ErrOutside)
+	case d.o.Refused != nil && d.o.Refused.Denied(r.Root.Hash()):
+		return fmt.Errorf("%w: it is on a denylist of this host", ErrOutside)
 	case d.o.Terms == nil:
 		return nil
 	case d.o.Terms.Leaving():

@@ -30,6 +30,10 @@ func notFound() error {
 	return refusal{status: http.StatusNotFound, code: "not_found", detail: "There is nothing here by this address."}
 }
 
+func gone() error {
+	return refusal{status: http.StatusGone, code: "gone", detail: "This host does not serve this: it was removed, or is on a denylist."}
+}
+
 func busy(detail string, retry time.Duration) error {
 	return refusal{status: http.StatusServiceUnavailable, code: "busy", detail: detail, retry: max(retry, time.Second)}
 }
@@ -57,8 +61,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) (release func(),
 	if err != nil {
 		return release, err
 	}
-	if s.o.Terms.Denied(id) {
-		return release, refusal{status: http.StatusGone, code: "gone", detail: "This was removed. It will not come back."}
+	if s.o.Terms.Denied(id.Hash()) {
+		return release, gone()
 	}
 	if retry, closed := s.o.Terms.Closed(); closed {
 		return release, busy("This host does not serve now.", retry)

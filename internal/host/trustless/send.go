@@ -40,6 +40,8 @@ func refusalOf(status int) error {
 	switch status {
 	case http.StatusNotFound, http.StatusGone:
 		return notFound()
+	case http.StatusUnavailableForLegalReasons:
+		return gone()
 	case http.StatusBadRequest:
 		return refusal{status: status, code: "bad_request", detail: "The request cannot be understood."}
 	case http.StatusNotAcceptable:
@@ -79,7 +81,7 @@ func (o *sender) pass(p []byte) error {
 	if err := o.s.o.Terms.WaitN(o.r.Context(), len(p)); err != nil {
 		return err
 	}
-	if _, closed := o.s.o.Terms.Closed(); closed || o.s.o.Terms.Denied(o.id) {
+	if _, closed := o.s.o.Terms.Closed(); closed || o.s.o.Terms.Denied(o.id.Hash()) {
 		return refusal{code: "closed"}
 	}
 	_ = o.control.SetWriteDeadline(time.Now().Add(o.s.o.Limits.WriteTimeout))

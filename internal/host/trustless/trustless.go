@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
-	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen/internal/front"
 )
@@ -32,9 +32,8 @@ type Terms interface {
 	// Closed reports that nothing is served now, and after how long to ask
 	// again.
 	Closed() (retry time.Duration, closed bool)
-	// Denied reports that the block that c names, in any spelling, must not be
-	// served.
-	Denied(c cid.Cid) bool
+	// Denied reports that the block of that hash must not be served.
+	Denied(mh multihash.Multihash) bool
 	// WaitN waits until n bytes may go out.
 	WaitN(ctx context.Context, n int) error
 }
@@ -115,7 +114,7 @@ func New(o Options) (*Server, error) {
 		}
 		s.cert = cert
 	}
-	ipfs, err := front.NewTrustless(o.Blocks)
+	ipfs, err := front.NewTrustless(o.Blocks, o.Terms)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ import (
 	dssync "github.com/ipfs/go-datastore/sync"
 	"github.com/ipld/go-car/v2"
 	"github.com/multiformats/go-multibase"
+	"github.com/multiformats/go-multihash"
 )
 
 // terms are those of a host that a test changes.
@@ -48,10 +49,10 @@ func (m *terms) Closed() (time.Duration, bool) {
 	return m.retry, m.retry != 0
 }
 
-func (m *terms) Denied(c cid.Cid) bool {
+func (m *terms) Denied(mh multihash.Multihash) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.denied.Defined() && string(m.denied.Hash()) == string(c.Hash())
+	return m.denied.Defined() && string(m.denied.Hash()) == string(mh)
 }
 
 func (m *terms) WaitN(ctx context.Context, n int) error {
