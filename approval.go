@@ -3,6 +3,8 @@ package musen
 import (
 	"errors"
 	"time"
+
+	"github.com/musenai/musen/policy"
 )
 
 // ErrDecided says that an approval was decided, used or has expired before.
@@ -23,6 +25,11 @@ type Approval struct {
 	State   ApprovalState
 	Decider string
 	Decided time.Time // zero: not yet
+	// By is who decided, with the roles that it took, after those who issued the
+	// token that this was done with, and Token the jti of that. While one of them
+	// is not worth what it was, neither is the approval.
+	By    []policy.Granter
+	Token string
 }
 
 // ApprovalState is what became of an Approval.

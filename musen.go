@@ -98,7 +98,8 @@ type Token struct {
 	Subject  string
 	Stations []string // Station.ID; empty: all stations
 	Actions  []string
-	Identity bool // the roles of the subject count for its bearer
+	Identity bool   // the roles of the subject count for its bearer
+	Issuer   string // subject that issued it; empty: whoever holds the node
 	Issued   time.Time
 	Expires  time.Time
 	Revoked  time.Time // zero: not revoked

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +29,8 @@ type approvalRow struct {
 	Expires    int64  `bun:"expires"`
 	Decider    []byte `bun:"decider"`
 	Decided    int64  `bun:"decided"`
+	Granters   []byte `bun:"granters"`
+	Token      string `bun:"token"`
 }
 
 const (
@@ -97,7 +100,16 @@ func (c *Catalog) approvalRow(a musen.Approval) (r approvalRow, err error) {
 func (c *Catalog) openApproval(r approvalRow) (a musen.Approval, err error) {
 	a = musen.Approval{
 		ID: r.ID, Route: r.Route, Station: r.Station, Digest: r.Digest, State: musen.ApprovalState(r.State),
-		Created: instant(r.Created), Expires: instant(r.Expires), Decided: instant(r.Decided),
+		Created: instant(r.Created), Expires: instant(r.Expires), Decided: instant(r.Decided), Token: r.Token,
+	}
+	if r.Granters != nil {
+		by, err := c.box.open(r.cell("granters"), r.Granters)
+		if err == nil {
+			err = json.Unmarshal([]byte(by), &a.By)
+		}
+		if err != nil {
+			return musen.Approval{}, err
+		}
 	}
 	for _, f := range []struct {
 		to     *string
@@ -146,16 +158,23 @@ func (c *Catalog) Approvals(ctx context.Context) ([]musen.Approval, error) {
 	return all, nil
 }
 
-// DecideApproval approves or denies a request that waits. It returns
-// musen.ErrDecided if it does not wait any more.
-func (c *Catalog) DecideApproval(ctx context.Context, id string, state musen.ApprovalState, decider string) error {
-	sealed, err := c.box.seal(approvalRow{ID: id}.cell("decider"), decider)
+// DecideApproval records of a request that waits its State, and the Decider, By
+// and Token. It returns musen.ErrDecided if it does not wait any more.
+func (c *Catalog) DecideApproval(ctx context.Context, a musen.Approval) error {
+	r := approvalRow{ID: a.ID}
+	by, err := json.Marshal(a.By)
 	if err == nil {
-		err = c.moveApproval(ctx, id, musen.Pending, func(q *bun.UpdateQuery) *bun.UpdateQuery {
-			return q.Set("state = ?, decider = ?, decided = ?", int(state), sealed, micros(c.now()))
+		r.Granters, err = c.box.seal(r.cell("granters"), string(by))
+	}
+	if err == nil {
+		r.Decider, err = c.box.seal(r.cell("decider"), a.Decider)
+	}
+	if err == nil {
+		err = c.moveApproval(ctx, a.ID, musen.Pending, func(q *bun.UpdateQuery) *bun.UpdateQuery {
+			return q.Set("state = ?, decider = ?, decided = ?, granters = ?, token = ?", int(a.State), r.Decider, micros(c.now()), r.Granters, a.Token)
 		})
 	}
-	return c.failed(err, "decide approval %.80q", id)
+	return c.failed(err, "decide approval %.80q", a.ID)
 }
 
 // UseApproval uses an approval up: it is good for one request. It returns

@@ -1,12 +1,14 @@
 package catalog_test
 
 import (
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
 )
 
 // P36, P28: an approval is decided once and used once, until it expires, and
@@ -25,8 +27,12 @@ func testApprovals(t *testing.T, f *fixture) {
 		t.Errorf("the same request again: %+v, %v", got, err)
 	}
 	wantErr(t, f.UseApproval(ctx, "a1"), musen.ErrDecided)
-	noErr(t, f.DecideApproval(ctx, "a1", musen.Approved, "bob"))
-	wantErr(t, f.DecideApproval(ctx, "a1", musen.Denied, "bob"), musen.ErrDecided)
+	bob := musen.Approval{ID: "a1", State: musen.Approved, Decider: "bob", Token: "j1", By: []policy.Granter{
+		{Subject: "acme|sue"}, {Subject: "bob", Roles: []policy.RoleAt{{Role: policy.Security}, {Role: policy.Operator, Station: "s"}}},
+	}}
+	noErr(t, f.DecideApproval(ctx, bob))
+	bob.State = musen.Denied
+	wantErr(t, f.DecideApproval(ctx, bob), musen.ErrDecided)
 	f.reopen()
 	var used atomic.Int32
 	var wg sync.WaitGroup
@@ -40,14 +46,15 @@ func testApprovals(t *testing.T, f *fixture) {
 	if wg.Wait(); used.Load() != 1 {
 		t.Errorf("used %d times", used.Load())
 	}
-	if got, err = f.Approval(ctx, "a1"); err != nil || got.State != musen.Used || got.Decider != "bob" || got.Subject != "ann" || got.Request != ask.Request || got.Summary != ask.Summary {
+	if got, err = f.Approval(ctx, "a1"); err != nil || got.State != musen.Used || got.Decider != "bob" || got.Subject != "ann" || got.Request != ask.Request || got.Summary != ask.Summary ||
+		got.Token != "j1" || !reflect.DeepEqual(got.By, bob.By) {
 		t.Errorf("%+v, %v", got, err)
 	}
 
 	again.Digest = []byte{2}
 	_, err = f.PutApproval(ctx, again)
 	noErr(t, err)
-	noErr(t, f.DecideApproval(ctx, "a2", musen.Approved, "bob"))
+	noErr(t, f.DecideApproval(ctx, musen.Approval{ID: "a2", State: musen.Approved, Decider: "bob"}))
 	f.clock.forward(time.Hour)
 	wantErr(t, f.UseApproval(ctx, "a2"), musen.ErrDecided)
 	_, err = f.Approval(ctx, "none")

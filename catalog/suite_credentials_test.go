@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
 )
 
 func testTokens(t *testing.T, f *fixture) {
@@ -30,6 +31,29 @@ func testTokens(t *testing.T, f *fixture) {
 		noErr(t, err)
 		if got, want := fmt.Sprintf("%+v", all), fmt.Sprintf("%+v", []musen.Token{b, a}); got != want {
 			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+		f.reopen()
+	}
+}
+
+// P35: who issued a token is on record, and all that somebody issued is revoked
+// together, in the records too.
+func testTokensOfAnIssuer(t *testing.T, f *fixture) {
+	ctx, now := t.Context(), f.clock.Now()
+	for id, issuer := range map[string]string{"a": "ann", "b": "sue", "c": ""} {
+		noErr(t, f.PutToken(ctx, musen.Token{ID: id, Subject: "ann", Issuer: issuer, Issued: now, Expires: now.Add(time.Hour)}))
+	}
+	noErr(t, f.RevokeSubject(ctx, policy.IssuedBy("ann")))
+	for range 2 {
+		if !f.Revoked("", policy.IssuedBy("ann"), now) || f.Revoked("a", "ann", now) || f.Revoked("", policy.IssuedBy("sue"), now) {
+			t.Fatal("other than all that ann issued is revoked")
+		}
+		all, err := f.Tokens(ctx)
+		noErr(t, err)
+		for _, token := range all {
+			if want := map[string]string{"a": "ann", "b": "sue"}[token.ID]; token.Issuer != want || token.Revoked.IsZero() != (token.ID != "a") {
+				t.Errorf("%+v, want issued by %q", token, want)
+			}
 		}
 		f.reopen()
 	}

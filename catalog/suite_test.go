@@ -37,6 +37,7 @@ func suite(t *testing.T, make factory) {
 		"pages":                 testPages,
 		"roots":                 testRoots,
 		"tokens":                testTokens,
+		"tokens of an issuer":   testTokensOfAnIssuer,
 		"revoked tokens":        testRevokeToken,
 		"revoked keys":          testRevokeKey,
 		"revoked subjects":      testRevokeSubject,

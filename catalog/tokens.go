@@ -12,6 +12,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/policy"
 )
 
 type tokenRow struct {
@@ -26,6 +27,8 @@ type tokenRow struct {
 	Expires    int64  `bun:"expires"`
 	Revoked    int64  `bun:"revoked"`
 	Identity   bool   `bun:"identity"`
+	Issuer     []byte `bun:"issuer"`     // nil: whoever holds the node
+	IssuerMAC  []byte `bun:"issuer_mac"` // of the subject that stands for all that it issued
 }
 
 type revokedTokenRow struct {
@@ -153,11 +156,16 @@ func (c *Catalog) tokenRow(t musen.Token) (tokenRow, error) {
 		return tokenRow{}, err
 	}
 	sealed, err := c.box.seal(cell{"tokens", t.ID, "subject"}, t.Subject)
-	return tokenRow{
+	r := tokenRow{
 		ID: t.ID, Subject: sealed, SubjectMAC: c.box.lookup("subject", t.Subject),
 		Stations: strings.Join(t.Stations, " "), Actions: strings.Join(t.Actions, " "),
 		Issued: micros(t.Issued), Expires: micros(t.Expires), Revoked: micros(t.Revoked), Identity: t.Identity,
-	}, err
+	}
+	if err == nil && t.Issuer != "" {
+		r.IssuerMAC = c.box.lookup("subject", policy.IssuedBy(t.Issuer))
+		r.Issuer, err = c.box.seal(cell{"tokens", t.ID, "issuer"}, t.Issuer)
+	}
+	return r, err
 }
 
 func checkName(what, name string) error {
@@ -177,11 +185,15 @@ func (c *Catalog) Tokens(ctx context.Context) ([]musen.Token, error) {
 	tokens := make([]musen.Token, len(rows))
 	for i, r := range rows {
 		subject, err := c.box.open(cell{"tokens", r.ID, "subject"}, r.Subject)
+		var issuer string
+		if err == nil && r.Issuer != nil {
+			issuer, err = c.box.open(cell{"tokens", r.ID, "issuer"}, r.Issuer)
+		}
 		if err != nil {
 			return nil, c.failed(err, "list tokens")
 		}
 		tokens[i] = musen.Token{
-			ID: r.ID, Subject: subject, Stations: strings.Fields(r.Stations), Actions: strings.Fields(r.Actions),
+			ID: r.ID, Subject: subject, Issuer: issuer, Stations: strings.Fields(r.Stations), Actions: strings.Fields(r.Actions),
 			Issued: instant(r.Issued), Expires: instant(r.Expires), Revoked: instant(r.Revoked), Identity: r.Identity,
 		}
 	}
@@ -244,8 +256,9 @@ func (c *Catalog) revokeToken(ctx context.Context, tx bun.Tx, id string) (expire
 }
 
 // RevokeSubject revokes all that was issued to a subject until the end of this
-// second; when it returns, Revoked says so. What is issued later is good. An
-// error is as that of RevokeToken.
+// second, or by one, if the subject is that which policy.IssuedBy makes; when it
+// returns, Revoked says so. What is issued later is good. An error is as that of
+// RevokeToken.
 func (c *Catalog) RevokeSubject(ctx context.Context, subject string) error {
 	var at time.Time
 	err := checkName("subject", subject)
@@ -280,7 +293,7 @@ func (c *Catalog) revokeSubject(ctx context.Context, tx bun.Tx, subject string, 
 		Set("subject = EXCLUDED.subject, revoked = EXCLUDED.revoked, change = EXCLUDED.change").Exec(ctx)
 	if err == nil {
 		_, err = tx.NewUpdate().Model((*tokenRow)(nil)).Set("revoked = ?", micros(at)).
-			Where("subject_mac = ? AND revoked = ?", mac, zeroTime).Exec(ctx)
+			Where("(subject_mac = ? OR issuer_mac = ?) AND revoked = ?", mac, mac, zeroTime).Exec(ctx)
 	}
 	return err
 }

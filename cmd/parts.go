@@ -130,7 +130,7 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, issuers []iss
 	}
 	g.issuer, err = policy.NewIssuer(policy.IssuerOptions{
 		Issuer: name, Audience: name, KeyID: kid, Key: key, LinkKeyID: links[0].ID, LinkSecret: links[0].Secret, SessionKey: sessions[0],
-		Foreign: names, Subjects: rows, Now: now, Rand: rand.Reader,
+		Foreign: names, Subjects: rows, Cipher: keys.Catalogue(), Now: now, Rand: rand.Reader,
 	})
 	if err != nil {
 		return g, err
@@ -138,6 +138,7 @@ func newGate(cfg config.Config, keys *keyring.Keyring, rows ended, issuers []iss
 	g.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: name, Audience: name, Keys: tokens, LinkKeys: links, SessionKeys: sessions, Issuers: foreign,
 		Revocations: rows, Current: rows.Current, Shares: rows, Subjects: rows, Uses: rows, Stations: stationNames(rows),
+		Roles: rows, Cipher: keys.Catalogue(),
 		Now: now, MaxTTL: cfg.Policy.MaxTokenTTL,
 	})
 	if err != nil {

@@ -133,10 +133,14 @@ func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdHTTP: http METHOD URL STATUS FILE [HEADER...]; writes the head of the
+// cmdHTTP: http METHOD URL STATUS FILE [HEADER...] [JSON]; writes the head of the
 // answer to FILE.head and its body to FILE.
 func cmdHTTP(ts *testscript.TestScript, _ bool, args []string) {
-	req, err := http.NewRequest(args[0], args[1], nil)
+	var sent string
+	if last := len(args) - 1; strings.HasPrefix(args[last], "{") {
+		args, sent = append(args[:last:last], "Content-Type: application/json"), args[last]
+	}
+	req, err := http.NewRequest(args[0], args[1], strings.NewReader(sent))
 	ts.Check(err)
 	for _, h := range args[4:] {
 		name, value, _ := strings.Cut(h, ": ")

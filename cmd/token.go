@@ -85,7 +85,7 @@ func (a *app) tokenList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := newTable(a.stdout, "JTI", "SUBJECT", "ACTIONS", "STATIONS", "EXPIRES", "REVOKED")
+			t := newTable(a.stdout, "JTI", "SUBJECT", "ACTIONS", "STATIONS", "EXPIRES", "REVOKED", "ISSUED BY")
 			for _, tok := range tokens {
 				if a.json {
 					if err := a.printJSON(tok); err != nil {
@@ -93,7 +93,7 @@ func (a *app) tokenList() *cobra.Command {
 					}
 				}
 				stations := firstOf(strings.Join(tok.Stations, ","), "all")
-				appendRow(t, tok.ID, tok.Subject, tokenActions(tok), stations, when(tok.Expires), when(tok.Revoked))
+				appendRow(t, tok.ID, tok.Subject, tokenActions(tok), stations, when(tok.Expires), when(tok.Revoked), tok.IssuedBy)
 			}
 			if !a.json {
 				t.Render()
@@ -115,10 +115,13 @@ func tokenActions(t wire.Token) string {
 func (a *app) tokenRevoke() *cobra.Command {
 	var r wire.Revocation
 	c := &cobra.Command{
-		Use: "revoke JTI | --subject SUBJECT | --issuer-key KEY", Short: "End a token, all of a subject, or all that a key signed, at once",
+		Use: "revoke JTI | --subject SUBJECT | --issued-by SUBJECT | --issuer-key KEY", Short: "End a token, all of a subject, or all that a subject or a key issued, at once",
 		Long: `revoke ends a token at once: the next request with it is refused, and a stream that plays
 with it is cut within seconds. In place of its jti the whole token may be given. Of a token
-that somebody else has issued, --issuer says who, by name or URL; a whole token says it itself.`,
+that somebody else has issued, --issuer says who, by name or URL; a whole token says it itself.
+
+With --issued-by it ends the tokens that somebody issued who holds a role here, and those that
+were issued with these; not the ones that this subject bears.`,
 		Args: atMost("one jti"),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if len(args) == 1 {
@@ -126,8 +129,8 @@ that somebody else has issued, --issuer says who, by name or URL; a whole token 
 					return err
 				}
 			}
-			if given := []string{r.ID, r.Subject, r.Key}; len(slices.DeleteFunc(given, func(s string) bool { return s == "" })) != 1 {
-				return usageError("give the jti of a token, or --subject, or --issuer-key")
+			if given := []string{r.ID, r.Subject, r.IssuedBy, r.Key}; len(slices.DeleteFunc(given, func(s string) bool { return s == "" })) != 1 {
+				return usageError("give the jti of a token, or --subject, or --issued-by, or --issuer-key")
 			}
 			api, err := a.api()
 			if err != nil {
@@ -146,11 +149,12 @@ that somebody else has issued, --issuer says who, by name or URL; a whole token 
 					Reach *wire.Reach `json:"reach,omitempty"`
 				}{r, done.Reach})
 			}
-			fmt.Fprintf(a.stdout, "revoked %s%s\n", revoked(r), reached(done.Reach))
+			fmt.Fprintf(a.stdout, "revoked %s%s\n", revoked(r, printable(done.Name)), reached(done.Reach))
 			return nil
 		},
 	}
 	c.Flags().StringVar(&r.Subject, "subject", "", "revoke everything issued to this subject until now")
+	c.Flags().StringVar(&r.IssuedBy, "issued-by", "", "revoke all tokens that this subject has issued until now")
 	c.Flags().StringVar(&r.Key, "issuer-key", "", "revoke everything that was signed with this key, also later; `musen token keys` lists them")
 	c.Flags().StringVar(&r.Issuer, "issuer", "", "whose jti, subject or key it is: the name or the URL of an issuer in the configuration")
 	return c
@@ -163,15 +167,17 @@ func notKnown(r wire.Revocation) error {
 	return &failure{exit: exitNotFound, code: "unknown_token", what: "recorded, but no such token was issued here", next: "`musen token list` prints those that were"}
 }
 
-// revoked names what a revocation ended.
-func revoked(r wire.Revocation) string {
+// revoked names what a revocation ended, which the node calls name.
+func revoked(r wire.Revocation, name string) string {
 	switch {
 	case r.Key != "":
-		return "everything signed with " + r.Key
+		return "everything signed with " + name
 	case r.Subject != "":
-		return "every token and link of " + r.Subject
+		return "every token and link of " + name
+	case r.IssuedBy != "":
+		return "every token that was issued by " + name
 	}
-	return r.ID
+	return name
 }
 
 // readToken reads what to revoke: the jti that was given, or that is in the

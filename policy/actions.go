@@ -48,6 +48,12 @@ func Actions() []Action {
 	}
 }
 
+// ForUse reports whether a is about hearing, carrying or adding audio. All other
+// actions are for those who run the node.
+func (a Action) ForUse() bool {
+	return slices.Contains([]Action{Listen, Download, ReleaseKey, Add, Host}, a)
+}
+
 // A named puts an action or a role in its place in a set.
 type named interface{ ~string }
 
@@ -118,6 +124,12 @@ func (s RoleSet) With(r Role) RoleSet {
 		s |= 1 << i
 	}
 	return s
+}
+
+// Has reports whether r is in the set.
+func (s RoleSet) Has(r Role) bool {
+	i := indexOf(AllRoles(), r)
+	return i >= 0 && s&(1<<i) != 0
 }
 
 // Words lists the set in the order of AllRoles.

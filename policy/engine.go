@@ -170,7 +170,7 @@ func (e *Engine) verdict(g Grant, a Action, r Resource) *verdict {
 		station: r.Station, name: r.Name, downloads: r.Downloads, epoch: r.Epoch, segment: r.Segment != "",
 	}
 	if g.c.identity && e.o.Roles != nil {
-		q.roles = e.o.Roles.Held(g.c.subject, r.Station, r.At)
+		q.roles = e.o.Roles.Held(g.c.subject, r.Station, r.At) &^ g.without
 	}
 	if rules.circumstances {
 		q.minute, q.region = floorMinute(r.At), g.region

@@ -15,8 +15,9 @@ import (
 // A grant whose credential is an identity is worth what the roles of its
 // subject are worth at each moment, besides what the credential names.
 type Grant struct {
-	c      *credential
-	region string
+	c       *credential
+	region  string
+	without RoleSet // that do not count
 }
 
 // credential is what was verified. It is never changed once it is in a Grant.
@@ -40,6 +41,7 @@ type credential struct {
 	key      PublicKey // that its signature was made with; of links, the ID alone
 	named    []string  // stations as an issuer names them, to be looked up at each use
 	identity bool      // the roles of the subject count
+	by       []Granter // own tokens only: who issued it
 	factor   time.Time // when the bearer showed a second factor; zero: not told
 }
 
@@ -57,6 +59,9 @@ func (c *credential) weight() uint32 {
 	}
 	for _, m := range c.link.Paths {
 		n += 24 + len(m.Value)
+	}
+	for _, by := range c.by {
+		n += 64 + len(by.Subject) + 64*len(by.Roles)
 	}
 	return uint32(n)
 }
@@ -147,7 +152,10 @@ func (g Grant) Covers(station string) bool {
 
 // From is g as it is used from a region, which a policy may ask for. Whoever
 // calls it must know the region from somebody who is trusted with that.
-func (g Grant) From(region string) Grant { return Grant{g.c, region} }
+func (g Grant) From(region string) Grant {
+	g.region = region
+	return g
+}
 
 // Identity reports whether the credential stands for a person or a program by
 // name, so that the roles of its subject count.

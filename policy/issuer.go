@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type IssuerOptions struct {
 	MaxTTL     time.Duration // longest life of a token; 0: 366 days
 	MaxLinkTTL time.Duration // longest life of a link; 0: 7 days
 	Foreign    []string      // names of foreign issuers, whose subjects are not the node's to name
+	Cipher     Cipher        // hides who issues a token from its bearer; nil: only the node itself issues
 }
 
 // An Issuer makes tokens and links. It is safe for concurrent use if its Rand
@@ -127,6 +129,9 @@ type TokenRequest struct {
 	Identity bool
 	// SecondFactor is when the bearer showed one; zero: not told.
 	SecondFactor time.Time
+	// By is who issues it, after those who issued what that one does so with. None:
+	// the node itself, or whoever holds it.
+	By []Granter
 }
 
 // tokenClaims are the claims of a token as they are spelled.
@@ -143,6 +148,7 @@ type tokenClaims struct {
 	Roles     bool     `json:"roles,omitempty"`
 	AuthTime  int64    `json:"auth_time,omitempty"`
 	Methods   []string `json:"amr,omitempty"`
+	By        string   `json:"by,omitempty"` // sealed
 }
 
 // Token makes a bearer token, valid at once. The token is a secret; its jti is
@@ -173,7 +179,9 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 	if !r.SecondFactor.IsZero() {
 		claims.AuthTime, claims.Methods = r.SecondFactor.Unix(), []string{"mfa"}
 	}
-	raw, err = i.sign(claims)
+	if claims.By, err = sealGranters(i.o.Cipher, r.By, jti); err == nil {
+		raw, err = i.sign(claims)
+	}
 	if err != nil {
 		return "", "", time.Time{}, fmt.Errorf("issue a token for %.80q: %w", r.Subject, err)
 	}
@@ -206,6 +214,8 @@ func checkSubject(subject string) error {
 		return reject("subject %q: it stands for the operator of the node", subject)
 	case isShare(subject):
 		return reject("subject %.80q: it stands for whoever has a share", subject)
+	case strings.HasPrefix(subject, byPrefix):
+		return reject("subject %.80q: it stands for the tokens that somebody has issued", subject)
 	}
 	return checkName(subject)
 }

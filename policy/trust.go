@@ -64,6 +64,7 @@ const bar = "|"
 type trust struct {
 	ForeignIssuer
 	reserved []string // names of others, whose subjects it must not have
+	cipher   Cipher   // of the node itself: opens what its tokens say of who issued them
 }
 
 // isWord reports whether s may be the Name of an issuer.
@@ -76,7 +77,7 @@ func (v *Verifier) trustAll() error {
 	v.own = &trust{ForeignIssuer: ForeignIssuer{
 		Issuer: v.o.Issuer, Audience: v.o.Audience, Keys: ownKeys{v}, Types: tokenTypes(),
 		Algorithms: []string{string(jose.EdDSA), string(jose.ES256)}, MaxTTL: v.o.MaxTTL, Leeway: v.o.Leeway,
-	}}
+	}, cipher: v.o.Cipher}
 	v.foreign = map[string]*trust{}
 	for _, f := range v.o.Issuers {
 		if err := f.check(); err != nil {
@@ -215,12 +216,13 @@ func (t *trust) tokenClaims(m map[string]any, payload []byte) (*credential, erro
 // ownClaims reads the claims of a token of the node itself.
 func (t *trust) ownClaims(m map[string]any) (*credential, error) {
 	c := &credential{kind: kindToken}
-	var ok [3]bool
+	var ok [4]bool
 	c.id, ok[0] = name(m["jti"])
 	c.subject, ok[1] = name(m["sub"])
 	c.stations, c.everywhere, ok[2] = stations(m["stations"])
-	if ok != [3]bool{true, true, true} || c.subject == kindLocal || isShare(c.subject) || isForeign(c.subject, t.reserved) {
-		return nil, refuse(codeMalformed, "jti, sub or stations missing, reserved or of the wrong form")
+	c.by, ok[3] = openGranters(t.cipher, m["by"], c.id)
+	if ok != [4]bool{true, true, true, true} || c.subject == kindLocal || isShare(c.subject) || isForeign(c.subject, t.reserved) {
+		return nil, refuse(codeMalformed, "jti, sub, stations or by missing, reserved or of the wrong form")
 	}
 	scope, isText := m["scope"].(string)
 	if _, there := m["scope"]; there && !isText {

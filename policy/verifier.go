@@ -61,6 +61,8 @@ type VerifierOptions struct {
 	Shares      Shares   // nil: no session is good
 	Subjects    Subjects // nil: all are active
 	Uses        Uses     // nil: nobody follows them
+	Roles       Roles    // of those who issue tokens; nil: they hold none
+	Cipher      Cipher   // that of the Issuer; nil: no token that somebody issued is good
 	// Stations finds stations that foreign issuers name, from memory; nil: they
 	// name none.
 	Stations func(nameOrID string) (id string, ok bool)
@@ -325,6 +327,9 @@ func (v *Verifier) revoked(c *credential) error {
 	if err := c.stillTrusted(); err != nil {
 		return err
 	}
+	if err := v.Stands(c.by, c.issued); err != nil {
+		return err
+	}
 	if c.kind != kindLink && c.kind != kindSession {
 		return nil
 	}
@@ -336,6 +341,15 @@ func (v *Verifier) revoked(c *credential) error {
 	}
 	if epoch, ok := v.o.Revocations.Epoch(c.stations[0]); !ok || epoch != c.epoch {
 		return refuse(codeRevoked, "the station has another epoch")
+	}
+	return nil
+}
+
+// Good returns a *CredentialError once g was revoked, or its subject suspended,
+// and ErrStale while that is not known. It does not look at the expiry of g.
+func (v *Verifier) Good(g Grant) error {
+	if c := g.get(); c.kind != kindLocal {
+		return v.revoked(c)
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -31,7 +30,7 @@ type Approvals interface {
 	Approval(ctx context.Context, id string) (musen.Approval, error)
 	Approvals(ctx context.Context) ([]musen.Approval, error)
 	// DecideApproval and UseApproval return musen.ErrDecided when it is too late.
-	DecideApproval(ctx context.Context, id string, state musen.ApprovalState, decider string) error
+	DecideApproval(ctx context.Context, a musen.Approval) error
 	UseApproval(ctx context.Context, id string) error
 }
 
@@ -126,6 +125,9 @@ func (c *call) useApproval(ctx context.Context, ids []string, want musen.Approva
 	case err != nil:
 		return err
 	case len(ids) == 1 && a.Subject == want.Subject && a.Station == want.Station && hmac.Equal(a.Digest, want.Digest):
+		if a.State == musen.Approved && !c.server.upheld(a) {
+			return errApproval.with("Whoever gave the approval %.80q could not give it any more.", a.ID)
+		}
 		err = c.server.Approvals.UseApproval(ctx, a.ID)
 		if !errors.Is(err, musen.ErrDecided) {
 			return err
@@ -133,6 +135,19 @@ func (c *call) useApproval(ctx context.Context, ids []string, want musen.Approva
 		return errApproval.with("The approval %.80q is not given yet, or was denied, used before, or has expired.", a.ID)
 	}
 	return errApproval.with("The approval %.80q is not for this request of yours, or means something else by now.", ids[0])
+}
+
+// upheld reports whether whoever approved a request is still worth it: not
+// barred, not revoked since then, and not without the roles that it took.
+func (s *Server) upheld(a musen.Approval) bool {
+	if a.Decider == policy.LocalOperator().Subject() { // nobody else is called so
+		return true
+	}
+	by := a.By
+	if len(by) == 0 {
+		by = []policy.Granter{{Subject: a.Decider}}
+	}
+	return s.Verifier.Stands(by, a.Decided) == nil && !s.Verifier.Revoked(a.Token, a.Decider, a.Decided)
 }
 
 // approvalDigest is a keyed hash of method, target and meaning of a request.
@@ -153,50 +168,38 @@ func (s *Server) place(ctx context.Context, id string) string {
 	return fmt.Sprintf("on station %q (%s)", s.stationName(ctx, id), id)
 }
 
-// meaning is a token in words.
-func (s *Server) meaning(ctx context.Context, r policy.TokenRequest) string {
-	text := fmt.Sprintf("issue a token of %v to %q", r.TTL, r.Subject)
-	if r.Identity {
-		text += ", with the roles of that subject"
-	}
-	if len(r.Actions) == 0 {
-		return text
-	}
-	text += ", that may"
-	for _, a := range r.Actions {
-		text += " " + string(a)
-	}
-	if len(r.Stations) == 0 {
-		return text + ", everywhere"
-	}
-	var b strings.Builder
-	b.WriteString(text)
-	for _, id := range r.Stations {
-		b.WriteString(", " + s.place(ctx, id))
-	}
-	return b.String()
-}
-
 // listApprovals answers with the requests that the caller made or may decide
 // on.
 func (s *Server) listApprovals(c *gin.Context, in call) error {
-	all, err := s.Approvals.Approvals(c.Request.Context())
+	ctx := c.Request.Context()
+	all, err := s.Approvals.Approvals(ctx)
 	if err != nil {
 		return err
 	}
 	list := access.Approvals{Approvals: []access.Approval{}}
 	for _, a := range all {
-		if a.Subject == in.grant.Subject() || in.mayDecide(a) {
+		if a.Subject == in.grant.Subject() || in.toDecide(ctx, a).holds(in) {
 			list.Approvals = append(list.Approvals, access.FromApproval(a, s.Now()))
 		}
 	}
 	return s.answer(c, http.StatusOK, list)
 }
 
-// mayDecide reports whether the caller has leave for what was asked for.
-func (c call) mayDecide(a musen.Approval) bool {
-	r, ok := c.server.routes[a.Route]
-	return ok && slices.ContainsFunc(r.need, func(n policy.Action) bool { return c.may(n, musen.Station{ID: a.Station}) })
+// toDecide is what it takes to decide on a request: leave for what was asked for.
+func (c call) toDecide(ctx context.Context, a musen.Approval) need {
+	r := c.server.routes[a.Route]
+	station := musen.Station{ID: a.Station}
+	if a.Station != "" {
+		if found, err := c.server.Stations.Station(ctx, a.Station); err == nil {
+			station = found
+		}
+	}
+	return need{a.Station, func(c call) error {
+		if slices.ContainsFunc(r.need, func(n policy.Action) bool { return c.may(n, station) }) {
+			return nil
+		}
+		return errForbidden
+	}}
 }
 
 func (s *Server) approve(c *gin.Context, in call) error { return s.decide(c, in, musen.Approved) }
@@ -215,16 +218,22 @@ func (s *Server) decide(c *gin.Context, in call, state musen.ApprovalState) erro
 	if err != nil {
 		return in.absent(err, "There is no approval %.80q here.", id)
 	}
+	toDecide := in.toDecide(ctx, a)
 	switch local := in.grant.Kind() == policy.LocalOperator().Kind(); {
 	case a.Subject == in.grant.Subject():
 		return errOwnRequest
-	case !in.mayDecide(a):
+	case !toDecide.holds(in):
 		return musen.ErrNotFound
 	case !local && !in.grant.Identity():
 		return errNoIdentity
 	}
+	by, _, err := in.granters(ctx, []need{toDecide})
+	if err != nil {
+		return err
+	}
 	in.about("approval %s of %q: %s", id, a.Subject, a.Summary)
-	err = s.Approvals.DecideApproval(ctx, id, state, in.grant.Subject())
+	a.State, a.Decider, a.By, a.Token = state, in.grant.Subject(), by, in.grant.ID()
+	err = s.Approvals.DecideApproval(ctx, a)
 	if errors.Is(err, musen.ErrDecided) {
 		return errTooLate
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,26 +45,27 @@ func (m *memory) Approvals(context.Context) ([]musen.Approval, error) {
 	return slices.Clone(m.approvals), nil
 }
 
-func (m *memory) move(id string, from, to musen.ApprovalState, decider string) error {
+func (m *memory) move(id string, from musen.ApprovalState, to musen.Approval) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, a := range m.approvals {
 		if a.ID == id && a.State == from && m.now().Before(a.Expires) {
-			if m.approvals[i].State = to; decider != "" {
-				m.approvals[i].Decider, m.approvals[i].Decided = decider, m.now()
+			if a.State = to.State; to.Decider != "" {
+				a.Decider, a.By, a.Token, a.Decided = to.Decider, to.By, to.Token, m.now()
 			}
+			m.approvals[i] = a
 			return nil
 		}
 	}
 	return musen.ErrDecided
 }
 
-func (m *memory) DecideApproval(_ context.Context, id string, state musen.ApprovalState, decider string) error {
-	return m.move(id, musen.Pending, state, decider)
+func (m *memory) DecideApproval(_ context.Context, a musen.Approval) error {
+	return m.move(a.ID, musen.Pending, a)
 }
 
 func (m *memory) UseApproval(_ context.Context, id string) error {
-	return m.move(id, musen.Approved, musen.Used, "")
+	return m.move(id, musen.Approved, musen.Approval{State: musen.Used})
 }
 
 // ask sends a request over TCP with a token and an approval.
@@ -168,7 +170,7 @@ func TestAliasIsNoSecondPerson(t *testing.T) {
 	w.station("jazz")
 	id := w.segment("jazz", "one").CID
 	w.give("ann", policy.Operator, "")
-	alias, err := w.remote(w.identity("ann")).IssueToken(t.Context(), wire.TokenRequest{Subject: "zed", Actions: []string{"manage"}, TTL: 60})
+	alias, err := w.local.IssueToken(t.Context(), wire.TokenRequest{Subject: "zed", Actions: []string{"manage"}, TTL: 60})
 	must(t, err)
 	status, code, approval := w.ask("DELETE", "/segments/"+id, "", alias.Token, "")
 	if status != 403 || code != "no_identity" || approval != "" {
@@ -259,5 +261,72 @@ func TestApprovalSaysWhatItIsFor(t *testing.T) {
 		if i := slices.IndexFunc(list, func(a access.Approval) bool { return a.ID == given }); i < 0 || list[i].Summary != c.want {
 			t.Errorf("%s %s %s: %+v, want %q", c.method, c.path, c.body, list, c.want)
 		}
+	}
+}
+
+// P28, P35, P38: an approval is worth no more than who gave it is when it is
+// used: not suspended, not revoked since, with the permission still. The
+// operator on the socket stays, and nobody else is called so.
+func TestApprovalEndsWithWhoGaveIt(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx := t.Context()
+	w.station("jazz")
+	w.give("ann", policy.Operator, "")
+	w.give("sue", policy.Security, "")
+	ann := w.identity("ann")
+	set := func(subject, state string) error {
+		_, err := w.local.SetSubject(ctx, wire.SubjectChange{Subject: subject, State: state, Reason: "test"})
+		return err
+	}
+	revoke := func(r wire.Revocation) error {
+		_, err := w.local.Revoke(ctx, r)
+		return err
+	}
+	var token string // of who approves
+	for what, c := range map[string]struct {
+		leave func(bob string) error
+		want  int
+	}{
+		"nothing":            {func(string) error { return nil }, 204},
+		"suspended":          {func(bob string) error { return set(bob, "suspended") }, 409},
+		"ended":              {func(bob string) error { return set(bob, "ended") }, 409},
+		"limited":            {func(bob string) error { return set(bob, "limited") }, 204},
+		"subject revoked":    {func(bob string) error { return revoke(wire.Revocation{Subject: bob}) }, 409},
+		"token revoked":      {func(string) error { return revoke(wire.Revocation{ID: token}) }, 409},
+		"issuer of token":    {func(string) error { return set("sue", "suspended") }, 409},
+		"role taken":         {func(bob string) error { return w.local.RevokeRole(ctx, access.Role{Subject: bob, Role: "operator"}) }, 409},
+		"another role taken": {func(bob string) error { return w.local.RevokeRole(ctx, access.Role{Subject: bob, Role: "support"}) }, 204},
+	} {
+		path, bob := "/segments/"+w.segment("jazz", what).CID, "bob, "+what
+		bob = strings.ReplaceAll(strings.ReplaceAll(bob, " ", ""), ",", "-")
+		w.give(bob, policy.Operator, "")
+		w.give(bob, policy.Support, "")
+		raw, jti, _, err := w.issuer.Token(policy.TokenRequest{Subject: bob, TTL: time.Hour, Identity: true, By: []policy.Granter{{Subject: "sue"}}})
+		must(t, err)
+		token = jti
+		_, _, given := w.ask("DELETE", path, "", ann, "")
+		if status, code, _ := w.ask("POST", "/approvals/"+given+"/approve", "", raw, ""); status != 200 {
+			t.Fatalf("%s: %d %s", what, status, code)
+		}
+		must(t, c.leave(bob))
+		if status, code, _ := w.ask("DELETE", path, "", ann, given); status != c.want {
+			t.Errorf("%s: %d %s, want %d", what, status, code, c.want)
+		}
+		must(t, set("sue", "active"))
+	}
+}
+
+// P30: who may approve is decided with the name of the station, as what is
+// approved is.
+func TestApproverByNameOfStation(t *testing.T) {
+	w := newWorld(t, nil)
+	w.station("jazz")
+	must(t, w.server.Engine.Load([]policy.File{{Name: "default.cedar", Text: policy.DefaultPolicies()}, {Name: "jazz.cedar", Text: []byte(
+		`@id("jazz") permit (principal, action in Action::"manageSegments", resource) when { principal.roles.contains("moderator") && resource has name && resource.name == "jazz" };`)}}))
+	w.give("ann", policy.Operator, "")
+	w.give("bob", policy.Moderator, "")
+	_, _, given := w.ask("DELETE", "/segments/"+w.segment("jazz", "one").CID, "", w.identity("ann"), "")
+	if status, code, _ := w.ask("POST", "/approvals/"+given+"/approve", "", w.identity("bob"), ""); status != 200 {
+		t.Errorf("%d %s", status, code)
 	}
 }

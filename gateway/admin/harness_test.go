@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
@@ -127,15 +129,17 @@ func (w *world) policies() *policy.Engine {
 	must(w.t, err)
 	secret := make([]byte, 32)
 	rand.Read(secret)
+	sealer := newCipher(w.t)
 	w.issuer, err = policy.NewIssuer(policy.IssuerOptions{
 		Issuer: "musen:test", Audience: "musen:test", KeyID: "k1", Key: private,
-		LinkKeyID: "l1", LinkSecret: secret, Subjects: w.memory, Now: w.now, Rand: rand.Reader,
+		LinkKeyID: "l1", LinkSecret: secret, Subjects: w.memory, Cipher: sealer, Now: w.now, Rand: rand.Reader,
 	})
 	must(w.t, err)
 	w.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: "musen:test", Audience: "musen:test",
 		Keys:     []policy.PublicKey{{ID: "k1", Key: public}},
 		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Subjects: w.memory, Now: w.now,
+		Roles: w.memory, Cipher: sealer,
 		After: func(time.Duration) <-chan time.Time { // it is the next second at once
 			w.clock.Add(1)
 			over := make(chan time.Time)
@@ -148,6 +152,22 @@ func (w *world) policies() *policy.Engine {
 	must(w.t, err)
 	return engine
 }
+
+// gcm is a policy.Cipher of a key of its own.
+type gcm struct{ cipher.AEAD }
+
+func newCipher(t testing.TB) gcm {
+	key := make([]byte, 32)
+	rand.Read(key)
+	block, err := aes.NewCipher(key)
+	must(t, err)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	must(t, err)
+	return gcm{aead}
+}
+
+func (c gcm) Encrypt(text, data []byte) ([]byte, error)   { return c.Seal(nil, nil, text, data), nil }
+func (c gcm) Decrypt(sealed, data []byte) ([]byte, error) { return c.Open(nil, nil, sealed, data) }
 
 // serve listens on a socket and on TCP until the test ends.
 func (w *world) serve() {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -63,32 +64,35 @@ func (s *Server) revokeKey(ctx context.Context, name string) (known bool, err er
 	return s.Keys.RevokeKey(ctx, name)
 }
 
-// ofSomeShare refuses the subject of a share that is not named: it would end
-// nothing.
-func ofSomeShare(r wire.Revocation) error {
-	if r.Subject == policy.ShareSubject("") {
-		return errField.with("The subject %q names no share: its id is missing.", r.Subject)
-	}
-	return nil
-}
-
 // spokenFor is what a revocation names as policy calls it: what an issuer says
 // begins with the name of that issuer.
 func (s *Server) spokenFor(r wire.Revocation) (wire.Revocation, error) {
-	if r.Issuer == "" {
-		return r, ofSomeShare(r)
-	}
-	name, ok := s.Keys.IssuerName(r.Issuer)
-	if !ok {
-		return r, errNoIssuer.with("There is no issuer %.200q here.", r.Issuer)
-	}
-	if name == "" { // the node itself
-		return r, ofSomeShare(r)
-	}
-	for _, what := range []*string{&r.ID, &r.Subject, &r.Key} {
+	var given []*string
+	for _, what := range []*string{&r.ID, &r.Subject, &r.IssuedBy, &r.Key} {
 		if *what != "" {
+			given = append(given, what)
+		}
+	}
+	if len(given) != 1 {
+		return r, errField.with("Give either a jti, a subject, an issued_by or a key.")
+	}
+	what := given[0]
+	if r.Issuer != "" {
+		name, ok := s.Keys.IssuerName(r.Issuer)
+		if !ok {
+			return r, errNoIssuer.with("There is no issuer %.200q here.", r.Issuer)
+		}
+		if name != "" { // else it is the node itself
 			*what = name + "|" + *what
 		}
+	}
+	switch {
+	case len(*what) > maxName || !isLine(*what):
+		return r, errField.with("The jti, the subject or the key is not one line of text of at most %d bytes.", maxName)
+	case r.Subject == policy.ShareSubject(""):
+		return r, errField.with("The subject %q names no share: its id is missing.", r.Subject)
+	case strings.HasPrefix(r.Subject, policy.IssuedBy("")):
+		return r, errField.with("The subject %.80q stands for what somebody has issued: name that one in issued_by.", r.Subject)
 	}
 	return r, nil
 }

@@ -144,13 +144,11 @@ func (c call) hypothetical(ctx context.Context, q wire.Question) (string, error)
 	if err != nil {
 		return "", err
 	}
-	var ids []string // none: all
-	if len(q.Stations) > 0 {
-		if ids, err = c.stationsOf(ctx, q.Stations); err != nil {
-			return "", err
-		}
+	stations, err := c.stationsOf(ctx, q.Stations) // none: all
+	if err != nil {
+		return "", err
 	}
-	raw, _, _, err := c.server.Issuer.Token(policy.TokenRequest{Subject: q.Subject, Stations: ids, Actions: actions, TTL: time.Minute})
+	raw, _, _, err := c.server.Issuer.Token(policy.TokenRequest{Subject: q.Subject, Stations: idsOf(stations), Actions: actions, TTL: time.Minute})
 	return raw, notIssued(err)
 }
 

@@ -109,8 +109,8 @@ func (s *Server) tokenHoldings(ctx context.Context) (held []access.Holding, err 
 		if len(t.Actions) == 0 {
 			h.Where = "where it holds them"
 		}
-		if len(t.Stations) == 0 && slices.Contains(t.Actions, string(policy.Manage)) {
-			h.Findings = append(h.Findings, "may manage everything")
+		if len(t.Stations) == 0 {
+			h.Findings = tooWide(t.Actions)
 		}
 		if t.Expires.Sub(t.Issued) > longLife {
 			h.Findings = append(h.Findings, "lives long")
@@ -119,6 +119,23 @@ func (s *Server) tokenHoldings(ctx context.Context) (held []access.Holding, err 
 		held = append(held, h)
 	}
 	return held, err
+}
+
+// tooWide says which actions that run the node are held on all of it.
+func tooWide(actions []string) (findings []string) {
+	var all []string
+	for _, a := range actions {
+		switch {
+		case a == string(policy.Manage):
+			findings = append(findings, "may manage everything")
+		case !policy.Action(a).ForUse():
+			all = append(all, a)
+		}
+	}
+	if len(all) > 0 {
+		findings = append(findings, "may "+strings.Join(all, ", ")+" everywhere")
+	}
+	return findings
 }
 
 // stale says whether a credential is not used.

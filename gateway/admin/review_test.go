@@ -114,3 +114,28 @@ func TestAccessReview(t *testing.T) {
 		t.Errorf("the last: %+v, %v", r.Last, err)
 	}
 }
+
+// P34: every right to run something is too wide when it is held everywhere.
+func TestReviewTellsWhatIsTooWide(t *testing.T) {
+	for actions, want := range map[string]string{
+		"listen download add host releaseKey": "", "manage": "may manage everything", "manageRoles": "may manageRoles everywhere",
+		"revoke listen manage audit": "may manage everything, may revoke, audit everywhere",
+	} {
+		if got := strings.Join(tooWide(strings.Fields(actions)), ", "); got != want {
+			t.Errorf("%s: %q, want %q", actions, got, want)
+		}
+	}
+	w := newWorld(t, nil)
+	w.station("jazz")
+	for _, stations := range [][]string{nil, {"jazz"}} {
+		_, err := w.local.IssueToken(t.Context(), wire.TokenRequest{Subject: "bob", Actions: []string{"moderate"}, Stations: stations, TTL: 60})
+		must(t, err)
+	}
+	r, err := w.local.AccessReport(t.Context())
+	must(t, err)
+	for _, h := range r.Holdings {
+		if got := strings.Join(h.Findings, ", "); (got == "may moderate everywhere") != (h.Where == "everywhere") {
+			t.Errorf("%+v", h)
+		}
+	}
+}

@@ -106,12 +106,23 @@ func lifetime(seconds int64, usual, longest time.Duration) (time.Duration, error
 
 // badTTL refuses a ttl, and says in words how long the longest is.
 func badTTL(longest time.Duration) error {
-	const day = 24 * time.Hour
-	words := longest.String()
-	if longest%day == 0 {
-		words = strconv.Itoa(int(longest/day)) + " days"
+	return errField.with("The ttl is out of range: give one from 1 second to %s (%d seconds).", inWords(longest), int64(longest/time.Second))
+}
+
+// inWords is a duration in the largest unit that it is a whole number of.
+func inWords(d time.Duration) string {
+	for _, u := range []struct {
+		unit time.Duration
+		word string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		switch {
+		case d == u.unit:
+			return "1 " + u.word
+		case d%u.unit == 0:
+			return strconv.Itoa(int(d/u.unit)) + " " + u.word + "s"
+		}
 	}
-	return errField.with("The ttl is not from 1 second to %s (%d seconds).", words, int64(longest/time.Second))
+	return strconv.Itoa(int(d/time.Second)) + " seconds"
 }
 
 // verify reads segments back and answers with one line of JSON for each, as

@@ -166,7 +166,8 @@ type Token struct {
 	Roles    bool      `json:"roles,omitempty"` // those of the subject count for the bearer
 	Issued   time.Time `json:"issued"`
 	Expires  time.Time `json:"expires"`
-	Revoked  time.Time `json:"revoked,omitzero"` // absent: not revoked
+	Revoked  time.Time `json:"revoked,omitzero"`    // absent: not revoked
+	IssuedBy string    `json:"issued_by,omitempty"` // subject; absent: whoever holds the node
 }
 
 // FromToken shapes the record of a token.
@@ -174,7 +175,7 @@ func FromToken(t musen.Token) Token {
 	return Token{
 		ID: t.ID, Subject: t.Subject,
 		Stations: append([]string{}, t.Stations...), Actions: append([]string{}, t.Actions...), Roles: t.Identity,
-		Issued: t.Issued.UTC(), Expires: t.Expires.UTC(), Revoked: utc(t.Revoked),
+		Issued: t.Issued.UTC(), Expires: t.Expires.UTC(), Revoked: utc(t.Revoked), IssuedBy: t.Issuer,
 	}
 }
 
@@ -183,14 +184,16 @@ type Tokens struct {
 	Tokens []Token `json:"tokens"`
 }
 
-// Revocation names what to revoke: one token, all of a subject, or all that was
-// signed with a key. Exactly one of the three is given. Issuer says whose they
-// are, by name or URL; absent: as the node itself calls them.
+// Revocation names what to revoke: one token, all of a subject, all that a
+// subject has issued, or all that was signed with a key. Exactly one of the four
+// is given. Issuer says whose they are, by name or URL; absent: as the node
+// itself calls them.
 type Revocation struct {
-	ID      string `json:"jti,omitempty"`
-	Subject string `json:"subject,omitempty"`
-	Key     string `json:"key,omitempty"`
-	Issuer  string `json:"issuer,omitempty"`
+	ID       string `json:"jti,omitempty"`
+	Subject  string `json:"subject,omitempty"`
+	IssuedBy string `json:"issued_by,omitempty"`
+	Key      string `json:"key,omitempty"`
+	Issuer   string `json:"issuer,omitempty"`
 }
 
 // Revoked is the answer to a Revocation, which is in force. Known tells that a
@@ -199,6 +202,7 @@ type Revocation struct {
 // known.
 type Revoked struct {
 	Known bool   `json:"known"`
+	Name  string `json:"name"` // of what was revoked, as the node calls it
 	Reach *Reach `json:"reach,omitempty"`
 }
 
