@@ -43,7 +43,7 @@ func (s *Server) issueToken(c *gin.Context, in call) error {
 		return err
 	}
 	wanted.By = by
-	if wanted.Identity || slices.ContainsFunc(wanted.Actions, func(a policy.Action) bool { return !a.ForUse() }) {
+	if wanted.Identity || runsThings(wanted.Actions) {
 		if err := in.confirm(c, s.meaning(ctx, wanted, until)); err != nil {
 			return err
 		}

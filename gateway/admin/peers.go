@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -54,7 +55,7 @@ func (s *Server) admitPeer(c *gin.Context, in call) error {
 	return s.answer(c, http.StatusCreated, p)
 }
 
-func (s *Server) removePeer(c *gin.Context, _ call) error {
+func (s *Server) removePeer(c *gin.Context, in call) error {
 	members, err := partOf(s.Members)
 	if err == nil {
 		err = noBody(c.Request)
@@ -62,8 +63,21 @@ func (s *Server) removePeer(c *gin.Context, _ call) error {
 	if err != nil {
 		return err
 	}
-	name := c.Param("peer")
-	if err := members.RemovePeer(c.Request.Context(), name); err != nil {
+	ctx, name := c.Request.Context(), c.Param("peer")
+	all, err := members.Peers(ctx)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("remove peer %q", name)
+	for _, p := range all {
+		if p.ID == name || p.Name == name {
+			what = fmt.Sprintf("remove %s %q (%s)", p.Role, p.Name, p.ID)
+		}
+	}
+	if err := in.confirm(c, what); err != nil {
+		return err
+	}
+	if err := members.RemovePeer(ctx, name); err != nil {
 		return said(err, noPeer, name)
 	}
 	return s.done(c)

@@ -132,7 +132,13 @@ func (s *Server) revokeRole(c *gin.Context, in call) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	in.about("take role %s %s from %q", a.Role, s.place(ctx, a.Station), a.Subject)
+	what := fmt.Sprintf("take role %s %s from %q", a.Role, s.place(ctx, a.Station), a.Subject)
+	if a.Subject != in.grant.Subject() { // a role of one's own is given up alone
+		if err := in.confirm(c, what); err != nil {
+			return err
+		}
+	}
+	in.about("%s", what)
 	if err := s.Roles.RevokeRole(ctx, a); err != nil {
 		return in.absent(err, "That role is not held there by %.80q.", a.Subject)
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -43,6 +44,9 @@ func (s *Server) addService(c *gin.Context, in call) error {
 	case !filepath.IsAbs(n.TokenFile) || !isLine(n.TokenFile):
 		return errField.with("The token_file is not the absolute path of a file on this node.")
 	}
+	if err := in.confirm(c, fmt.Sprintf("add pinning service %q at %q, with what stands in %q", n.Name, n.Endpoint, n.TokenFile)); err != nil {
+		return err
+	}
 	in.about("service %q", n.Name)
 	added, err := services.AddService(c.Request.Context(), n)
 	if err != nil {
@@ -52,7 +56,7 @@ func (s *Server) addService(c *gin.Context, in call) error {
 	return s.answer(c, http.StatusCreated, added)
 }
 
-func (s *Server) removeService(c *gin.Context, _ call) error {
+func (s *Server) removeService(c *gin.Context, in call) error {
 	services, err := partOf(s.Services)
 	if err == nil {
 		err = noBody(c.Request)
@@ -61,6 +65,9 @@ func (s *Server) removeService(c *gin.Context, _ call) error {
 		return err
 	}
 	name := c.Param("service")
+	if err := in.confirm(c, fmt.Sprintf("remove pinning service %q", name)); err != nil {
+		return err
+	}
 	if err := services.RemoveService(c.Request.Context(), name); err != nil {
 		return said(err, noService, name)
 	}

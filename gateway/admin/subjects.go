@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -73,9 +74,19 @@ func (s *Server) setSubject(c *gin.Context, in call) error {
 	if req.Subject == in.grant.Subject() && state != policy.SubjectActive {
 		return errField.with("You cannot do that to yourself.")
 	}
-	in.about("%q to %s: %s", req.Subject, state, req.Reason)
-	subject := musen.Subject{Name: req.Subject, State: state, Reason: req.Reason, Actor: in.grant.Subject(), Changed: s.Now()}
 	ctx := c.Request.Context()
+	what := fmt.Sprintf("%q to %s: %s", req.Subject, state, req.Reason)
+	grave, err := s.movesRunner(ctx, req.Subject, state)
+	if err != nil {
+		return err
+	}
+	if grave {
+		if err := in.confirm(c, "set "+what); err != nil {
+			return err
+		}
+	}
+	in.about("%s", what)
+	subject := musen.Subject{Name: req.Subject, State: state, Reason: req.Reason, Actor: in.grant.Subject(), Changed: s.Now()}
 	if err := s.Subjects.SetSubject(ctx, subject); err != nil {
 		return err
 	}
@@ -83,6 +94,19 @@ func (s *Server) setSubject(c *gin.Context, in call) error {
 	set := wire.FromSubject(subject)
 	set.Reach = s.settle(ctx) // done means done on every gateway
 	return s.answer(c, http.StatusOK, set)
+}
+
+// movesRunner reports whether a state would bar a subject that takes part in
+// running the node, or let it in again.
+func (s *Server) movesRunner(ctx context.Context, subject string, state policy.SubjectState) (bool, error) {
+	was, err := s.Subjects.Subject(ctx, subject)
+	if err != nil && !errors.Is(err, musen.ErrNotFound) {
+		return false, err
+	}
+	if was.State.Bars() == state.Bars() {
+		return false, nil
+	}
+	return s.weighty(ctx, subject)
 }
 
 func checkSubjectName(name string) error {

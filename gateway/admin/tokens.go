@@ -99,6 +99,15 @@ func (s *Server) revoke(c *gin.Context, in call) error {
 		return err
 	}
 	ctx := c.Request.Context()
+	grave, err := in.grave(ctx, named)
+	if err != nil {
+		return err
+	}
+	if grave {
+		if err := in.confirm(c, revocationInWords(named)); err != nil {
+			return err
+		}
+	}
 	in.about("id %q, subject %q, issued by %q, key %q", named.ID, named.Subject, named.IssuedBy, named.Key)
 	known := true
 	switch {
