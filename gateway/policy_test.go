@@ -86,6 +86,44 @@ func TestPolicyLimitsStreams(t *testing.T) {
 	}
 }
 
+// P30: the links that a bearer mints with a token take from the streams of its
+// subject; a link that was made for nobody has streams of its own.
+func TestPolicyLimitsStreamsOfLinks(t *testing.T) {
+	r := newRealm(t)
+	check(t, r.engine.Load([]policy.File{{Name: "own", Text: []byte(`@id("all") permit (principal, action, resource);
+@id("one") @streams("1") permit (principal, action == Action::"listen", resource);`)}}))
+	seg := r.add(musen.Segment{}, audioOf(1000))
+	s := r.serve(nil)
+	token, _ := r.tokenFor("ann", "jazz")
+	grant, err := r.verifier.Token(token)
+	check(t, err)
+	path := "/listen/" + seg.CID.String()
+	link, _, err := r.issuer.LinkFor(grant, policy.LinkRequest{Station: "jazz", Epoch: 1, Path: path})
+	check(t, err)
+	if a := s.ask("HEAD", path+"?CAT="+link); a.StatusCode != 200 {
+		t.Fatalf("a link of the token by itself: %d", a.StatusCode)
+	}
+	reading, release := make(chan struct{}), make(chan struct{})
+	r.hook(func(cid.Cid, int64) error { // its header was read: this is audio
+		reading <- struct{}{}
+		<-release
+		return nil
+	})
+	done := make(chan int)
+	go func() { done <- s.ask("GET", path, "Authorization", "Bearer "+token).StatusCode }()
+	<-reading
+	if a := s.ask("HEAD", path+"?CAT="+link); a.StatusCode != 429 {
+		t.Errorf("a link of the token beside its stream: %d", a.StatusCode)
+	}
+	if a := s.ask("HEAD", path+"?CAT="+r.link("jazz", seg.CID)); a.StatusCode != 200 {
+		t.Errorf("a link of nobody: %d", a.StatusCode)
+	}
+	close(release)
+	if status := <-done; status != 200 {
+		t.Errorf("the stream: %d", status)
+	}
+}
+
 // The region is what a declared proxy says, once and in one word; whatever
 // anybody else says is ignored. A station and its list know it as a song does.
 func TestRegion(t *testing.T) {

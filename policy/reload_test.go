@@ -190,8 +190,8 @@ func TestStreams(t *testing.T) {
 	r := policy.Resource{Station: jazz, Segment: "s"}
 	for text, want := range map[string]int{
 		`@id("a") @streams("2") permit (principal, action, resource);`:                                                                       2,
-		`@id("a") @streams("2") permit (principal, action, resource); @id("b") @streams("5") permit (principal, action, resource);`:          5,
-		`@id("a") @streams("2") permit (principal, action, resource); @id("b") permit (principal, action, resource);`:                        0,
+		`@id("a") @streams("2") permit (principal, action, resource); @id("b") @streams("5") permit (principal, action, resource);`:          2,
+		`@id("a") @streams("2") permit (principal, action, resource); @id("b") permit (principal, action, resource);`:                        2,
 		`@id("a") @streams("2") permit (principal, action, resource); @id("b") @streams("5") permit (principal is Guest, action, resource);`: 2,
 	} {
 		e, _ := w.newEngine(t, text, nil)

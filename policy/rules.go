@@ -156,18 +156,16 @@ func (r *rules) limit(id string, p *cedar.Policy) error {
 	return nil
 }
 
-// streams is the largest limit that the policies of those ids have; 0 if one of
-// them has none.
+// streams is the smallest limit that the policies of those ids have, so that a
+// wide permit beside a narrow one lifts nothing; 0 if none has one.
 func (r *rules) streams(ids []string) int {
-	most := 0
+	least := 0
 	for _, id := range ids {
-		n, ok := r.limits[id]
-		if !ok {
-			return 0
+		if n, ok := r.limits[id]; ok && (least == 0 || n < least) {
+			least = n
 		}
-		most = max(most, n)
 	}
-	return most
+	return least
 }
 
 // asksForCircumstances reports whether a policy looks at more of the context

@@ -173,8 +173,8 @@ func (c Case) wrong(d policy.Decision) string {
 	if c.Reason != "" && c.Reason != d.Reason() {
 		list = append(list, fmt.Sprintf("reason = %q", c.Reason))
 	}
-	if c.Streams != 0 && c.Streams != d.Streams() {
-		list = append(list, fmt.Sprintf("streams = %d", c.Streams))
+	if c.Streams != nil && *c.Streams != d.Streams() {
+		list = append(list, fmt.Sprintf("streams = %d", *c.Streams))
 	}
 	return strings.Join(list, ", ")
 }

@@ -78,7 +78,7 @@ type Case struct {
 	Allow    *bool    `toml:"allow"`
 	Policies []string `toml:"policies"` // ids of all that decide; not given: any
 	Reason   string   `toml:"reason"`   // not given: any
-	Streams  int      `toml:"streams"`  // at a time; not given: any
+	Streams  *int     `toml:"streams"`  // at a time, 0: as many as they like; not given: any
 }
 
 // An Outcome is what became of a case.

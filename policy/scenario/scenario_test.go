@@ -65,12 +65,31 @@ func TestWrongExpectations(t *testing.T) {
 		"allow = true\npolicies = [\"all\"]": `policies = ["all"]`,
 		"allow = true\nreason = \"x\"":       `reason = "x"`,
 		"allow = true\nstreams = 3":          "streams = 3",
+		"allow = true\nstreams = 0":          "",
 	} {
 		suite, err := scenario.Parse([]byte(listens + expected))
 		if err != nil {
 			t.Fatal(err)
 		}
 		outcomes, err := suite.Run(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcomes[0].Wrong != wrong {
+			t.Errorf("%q: %q, want %q", expected, outcomes[0].Wrong, wrong)
+		}
+	}
+}
+
+// P30: that nothing limits the streams is an expectation like any other.
+func TestStreamsExpected(t *testing.T) {
+	files := []policy.File{{Name: "own", Text: []byte(`@id("two") @streams("2") permit (principal, action, resource);`)}}
+	for expected, wrong := range map[string]string{"": "", "streams = 2": "", "streams = 0": "streams = 0"} {
+		suite, err := scenario.Parse([]byte(listens + "allow = true\n" + expected))
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcomes, err := suite.Run(files)
 		if err != nil {
 			t.Fatal(err)
 		}
