@@ -406,3 +406,22 @@ func TestConnectionStringStaysSecret(t *testing.T) {
 		})
 	}
 }
+
+// P34: of two processes that know when a credential was used, the later use is
+// kept, whichever is recorded last.
+func TestFleetKeepsTheLaterUse(t *testing.T) {
+	f, ctx := newFleet(t), t.Context()
+	now := time.Now().Truncate(time.Hour)
+	at := func(when time.Time) func(*catalog.Options) {
+		return func(o *catalog.Options) { o.Now = func() time.Time { return when } }
+	}
+	early, late := f.gateway("early", at(now.Add(-5*time.Hour))), f.gateway("late", at(now))
+	if !early.Use("a token", now) || !late.Use("a token", now) {
+		t.Fatal("a token is refused")
+	}
+	noErr(t, late.FlushUses(ctx))
+	noErr(t, early.FlushUses(ctx))
+	if got := f.gateway("third").LastUsed("a token"); !got.Equal(now) {
+		t.Errorf("last used at %v, want %v", got, now)
+	}
+}

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func testUses(t *testing.T, f *fixture) {
 	if !f.LastUsed("a").Equal(hour) {
 		t.Errorf("after a restart: %v", f.LastUsed("a"))
 	}
-	f.DisableUnused(48 * time.Hour)
+	f.DisableUnused(48*time.Hour, 300*time.Hour)
 	f.clock.forward(40 * time.Hour)
 	for _, id := range []string{"a", "b"} { // b was issued 40 hours ago, and not used yet
 		if !f.Use(id, issued) {
@@ -37,6 +38,72 @@ func testUses(t *testing.T, f *fixture) {
 	f.clock.forward(50 * time.Hour)
 	if f.Use("a", issued) || f.Use("b", issued) || !f.Use("acme|ann", time.Time{}) {
 		t.Error("what was not used for too long is not told apart")
+	}
+	if f.Usable("b", issued) || !f.Usable("new", f.clock.Now()) || !f.LastUsed("new").IsZero() {
+		t.Error("what is only asked about is not told apart, or noted")
+	}
+	noErr(t, f.FlushUses(ctx))
+	f.clock.forward(350 * time.Hour) // what was used before says nothing any more
+	noErr(t, f.FlushUses(ctx))
+	f.reopen()
+	f.DisableUnused(48*time.Hour, 300*time.Hour)
+	if !f.LastUsed("a").IsZero() || !f.LastUsed("acme|ann").IsZero() || f.Usable("a", issued) || !f.Unfollowed().IsZero() {
+		t.Errorf("what says nothing any more is kept, or worth something: %v, %v", f.LastUsed("a"), f.Unfollowed())
+	}
+}
+
+// P35: when more credentials are in use than are followed, the oldest make
+// room, also after a restart, and nobody is refused for what was forgotten.
+func testManyUses(t *testing.T, f *fixture) {
+	const most = 1 << 17
+	ctx := t.Context()
+	f.DisableUnused(48*time.Hour, 300*time.Hour)
+	issued := f.clock.Now()
+	use := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if !f.Use(strconv.Itoa(i), issued) {
+				t.Fatalf("the use %d is refused", i)
+			}
+		}
+	}
+	use(0, 10_000)
+	f.clock.forward(30 * time.Hour)
+	use(10_000, 40_000)
+	f.clock.forward(30 * time.Hour) // issued 60 hours ago: only a use counts
+	if f.Use("never", issued) {
+		t.Error("what was never used is let in")
+	}
+	if issued := f.clock.Now(); !f.Use("last", issued) {
+		t.Error("a new one is refused")
+	}
+	for i := range most {
+		f.Use("x"+strconv.Itoa(i), f.clock.Now())
+	}
+	if !f.Use("not followed", issued) {
+		t.Error("what a full table does not know is refused")
+	}
+	if got := f.Unfollowed(); !got.Equal(f.clock.Now().Truncate(time.Hour)) {
+		t.Errorf("that is told to be so until %v", got)
+	}
+	noErr(t, f.FlushUses(ctx))
+	f.clock.forward(time.Hour)
+	for range 2 {
+		if !f.LastUsed("0").IsZero() || f.LastUsed("last").IsZero() {
+			t.Errorf("used: the first %v, the last %v", f.LastUsed("0"), f.LastUsed("last"))
+		}
+		if f.Unfollowed().IsZero() || !f.Usable("10000", issued) {
+			t.Error("what may have been forgotten is refused")
+		}
+		if !f.Use("new", f.clock.Now()) || f.LastUsed("new").IsZero() {
+			t.Error("there is no room for a new one")
+		}
+		f.reopen()
+		f.DisableUnused(48*time.Hour, 300*time.Hour)
+	}
+	f.clock.forward(60 * time.Hour)
+	if f.Usable("10000", issued) || !f.Unfollowed().IsZero() {
+		t.Error("what cannot have been used for too long is let in")
 	}
 }
 

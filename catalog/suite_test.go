@@ -45,6 +45,7 @@ func suite(t *testing.T, make factory) {
 		"roles":                 testRoles,
 		"approvals":             testApprovals,
 		"uses":                  testUses,
+		"many uses":             testManyUses,
 		"reviews":               testReviews,
 		"a lost suspension":     testUnrecordedSuspension,
 		"pruning":               testPruning,

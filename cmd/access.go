@@ -82,7 +82,7 @@ const flushEvery = 10 * time.Minute
 // followUses records now and then when credentials were used, and once more
 // when the node stops.
 func (n *runningNode) followUses() {
-	n.rows.DisableUnused(n.cfg.Policy.DisableUnused)
+	n.rows.DisableUnused(n.cfg.Policy.DisableUnused, n.cfg.Policy.MaxTokenTTL)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -95,6 +95,9 @@ func (n *runningNode) followUses() {
 			case <-tick.C:
 				if err := n.rows.FlushUses(ctx); err != nil {
 					n.log.Warn("when credentials were used is not recorded", "err", err)
+				}
+				if until := n.rows.Unfollowed(); !until.IsZero() {
+					n.log.Warn("more credentials are in use than are followed: unused ones are let in", "last_used_before", until)
 				}
 			}
 		}

@@ -368,7 +368,7 @@ func (r *realm) serve(change func(*Options)) *site {
 	r.t.Helper()
 	s := &site{realm: r, log: newLogSink()}
 	o := r.options()
-	o.Log = slog.New(slog.NewJSONHandler(s.log, nil))
+	o.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if change != nil {
 		change(&o)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/policy"
 )
 
 // Where a handler leaves what is to be logged or counted.
@@ -141,6 +142,9 @@ func setRetry(c *gin.Context, err error) {
 func (s *Server) note(c *gin.Context, err error, p problem.Problem) {
 	c.Set(codeKey, string(p.Code))
 	s.countRefusal(clientOf(c.Request.Context()), p.Status)
+	if refused, ok := errors.AsType[*policy.CredentialError](err); ok {
+		s.o.Log.Debug("credential refused", "request", p.RequestID, "code", refused.Code, "why", refused.Why())
+	}
 	gone := c.Request.Context().Err() != nil
 	if p.Status >= http.StatusInternalServerError && p.Code != problem.Busy && p.Code != problem.Stale && !gone { // whoever cannot ask says so once
 		s.o.Log.Error("request failed", "request", p.RequestID, "error", withoutAddresses(err))

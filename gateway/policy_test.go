@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +123,26 @@ func TestPolicyLimitsStreamsOfLinks(t *testing.T) {
 	if status := <-done; status != 200 {
 		t.Errorf("the stream: %d", status)
 	}
+}
+
+// H13: why a credential is refused is in the log of an operator who looks
+// closely, and counted by its code; nothing of the credential is.
+func TestRefusedTokenIsExplainedInTheLog(t *testing.T) {
+	r := newRealm(t)
+	s := r.serve(nil)
+	raw := r.token()
+	r.clock.Add(24 * time.Hour)
+	s.wantStatus(s.ask("GET", "/listen/x", "Authorization", "Bearer "+raw), 401, "an expired token")
+	line := s.log.await("credential refused")
+	if !strings.Contains(line, `"code":"credential_expired","why":"expired"`) || strings.Contains(line, raw[:8]) {
+		t.Errorf("logged: %s", line)
+	}
+	for _, n := range s.server.Counts() {
+		if n.Code == "credential_expired" && n.N == 1 {
+			return
+		}
+	}
+	t.Errorf("not counted: %+v", s.server.Counts())
 }
 
 // The region is what a declared proxy says, once and in one word; whatever

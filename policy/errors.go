@@ -16,6 +16,10 @@ type CredentialError struct {
 // Error names the code and what was wrong.
 func (e *CredentialError) Error() string { return "check credential: " + e.Code + ": " + e.why }
 
+// Why says in words what was wrong, for the log and the operator; never shown to
+// strangers.
+func (e *CredentialError) Why() string { return e.why }
+
 // CodeExpired is the Code of a credential whose time is over.
 const CodeExpired = codeExpired
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"strconv"
@@ -40,7 +41,16 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	payload, key, err := from.payload(raw, h)
+	c, err := from.parse(raw, h)
+	if refused, ok := errors.AsType[*CredentialError](err); ok && from.Name != "" {
+		return nil, refuse(refused.Code, refused.why+" (issuer "+from.Name+")") // the name in the configuration
+	}
+	return c, err
+}
+
+// parse verifies a token with that header as one of this issuer.
+func (t *trust) parse(raw string, h tokenHeader) (*credential, error) {
+	payload, key, err := t.payload(raw, h)
 	if err != nil {
 		return nil, err
 	}
@@ -48,9 +58,9 @@ func (v *Verifier) parseToken(raw string) (*credential, error) {
 	if err != nil {
 		return nil, refuse(codeMalformed, "claims are not strict JSON")
 	}
-	c, err := from.tokenClaims(claims, payload)
+	c, err := t.tokenClaims(claims, payload)
 	if err == nil {
-		c.from, c.key = from, key
+		c.from, c.key = t, key
 	}
 	return c, err
 }

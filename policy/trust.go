@@ -158,7 +158,7 @@ func (v *Verifier) trustOf(payload string) (*trust, error) {
 	if iss, ok := claims["iss"].(string); ok && v.foreign[iss] != nil {
 		return v.foreign[iss], nil
 	}
-	return nil, refuse(codeIssuer, "another issuer")
+	return nil, refuse(codeIssuer, "its iss is that of no issuer that is configured")
 }
 
 // key finds the key that a header names, which must be of this issuer and for

@@ -13,11 +13,14 @@ type Uses interface {
 	// that was not used for too long since it was issued may not. A zero issued
 	// says that it is never too long.
 	Use(id string, issued time.Time) bool
+	// Usable reports what Use would, and notes nothing.
+	Usable(id string, issued time.Time) bool
 }
 
-// used notes the use of a token: of one of the node's own by its id, of one of
-// another issuer, which makes a new one at each sign-in, by its subject.
-func (v *Verifier) used(c *credential) error {
+// used has use, a method of Uses, refuse a token that was not used for too long:
+// one of the node's own goes by its id, one of another issuer, which makes a new
+// one at each sign-in, by its subject.
+func (v *Verifier) used(c *credential, use func(Uses, string, time.Time) bool) error {
 	if v.o.Uses == nil {
 		return nil
 	}
@@ -25,7 +28,7 @@ func (v *Verifier) used(c *credential) error {
 	if c.from != nil && c.from.Name != "" {
 		id, issued = c.subject, time.Time{}
 	}
-	if !v.o.Uses.Use(id, issued) {
+	if !use(v.o.Uses, id, issued) {
 		return refuse(codeRevoked, "it was not used for too long")
 	}
 	return nil

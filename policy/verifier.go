@@ -202,7 +202,13 @@ func (o *VerifierOptions) setDefaults() {
 // Token verifies a bearer token: a JWT (RFC 9068) signed with EdDSA or ES256, or
 // one of a foreign issuer as that is described. Every error is a
 // *CredentialError, or wraps ErrStale.
-func (v *Verifier) Token(raw string) (Grant, error) {
+func (v *Verifier) Token(raw string) (Grant, error) { return v.token(raw, Uses.Use) }
+
+// Examine verifies a token as Token does, for somebody who asks about it: that
+// is no use of the token.
+func (v *Verifier) Examine(raw string) (Grant, error) { return v.token(raw, Uses.Usable) }
+
+func (v *Verifier) token(raw string, use func(Uses, string, time.Time) bool) (Grant, error) {
 	if len(raw) > maxToken {
 		return Grant{}, refuse(codeMalformed, "too long")
 	}
@@ -212,7 +218,7 @@ func (v *Verifier) Token(raw string) (Grant, error) {
 	}
 	g, err := v.grant(c)
 	if err == nil {
-		err = v.used(c)
+		err = v.used(c, use)
 	}
 	if err != nil {
 		return Grant{}, err

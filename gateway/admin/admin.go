@@ -123,6 +123,7 @@ type Options struct {
 	Roles    Roles
 	Reviews  Reviews
 	Audit    Audit
+	Uses     Uses
 	// Approvals keeps what waits for a second person.
 	Approvals Approvals
 	Origin    Origin

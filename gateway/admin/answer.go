@@ -14,6 +14,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/problem"
+	"github.com/musenai/musen/policy"
 )
 
 // A refusal is an answer of this API that package problem has no code for.
@@ -89,6 +90,9 @@ func (s *Server) refuse(c *gin.Context, err error) {
 	}
 	s.setWriteDeadline(c)
 	p := s.write(c, err)
+	if refused, ok := errors.AsType[*policy.CredentialError](err); ok {
+		s.Log.Debug("credential refused", "request_id", p.RequestID, "code", refused.Code, "why", refused.Why())
+	}
 	if p.Status >= http.StatusInternalServerError {
 		s.Log.LogAttrs(c.Request.Context(), slog.LevelError, "admin request failed",
 			slog.String("route", c.FullPath()), slog.String("err", err.Error()), slog.String("request_id", p.RequestID))

@@ -113,8 +113,8 @@ func (w *world) options() Options {
 		Alerts:    w.watch,
 		Approvals: w.memory, Audit: w.audit,
 		Shares: w.memory, Passwords: newHasher(w.t),
-		Reviews: w.memory,
-		Origin:  origin, Checker: checker{edge, w.memory}, Node: w.memory,
+		Reviews: w.memory, Uses: w.memory,
+		Origin: origin, Checker: checker{edge, w.memory}, Node: w.memory,
 		Members: w.fleet, Invites: w.fleet, Copies: w.fleet, Services: w.fleet,
 		Engine: engine, Verifier: w.verifier, Issuer: w.issuer,
 		Digest: func() hash.Hash { return hmac.New(sha256.New, []byte("digest")) },
@@ -138,7 +138,7 @@ func (w *world) policies() *policy.Engine {
 	w.verifier, err = policy.NewVerifier(policy.VerifierOptions{
 		Issuer: "musen:test", Audience: "musen:test",
 		Keys:     []policy.PublicKey{{ID: "k1", Key: public}},
-		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Subjects: w.memory, Now: w.now,
+		LinkKeys: []policy.LinkKey{{ID: "l1", Secret: secret}}, Revocations: w.memory, Subjects: w.memory, Uses: w.memory, Now: w.now,
 		Roles: w.memory, Cipher: sealer,
 		After: func(time.Duration) <-chan time.Time { // it is the next second at once
 			w.clock.Add(1)

@@ -441,16 +441,49 @@ func TestExplain(t *testing.T) {
 	}
 	for name, q := range map[string]wire.Question{
 		"no action": {Station: "jazz", Subject: "ann", Actions: listen}, "no bearer": {Action: "listen", Station: "jazz"},
-		"two bearers": {Action: "listen", Token: "x", Subject: "ann"}, "bad token": {Action: "listen", Token: "x"},
+		"two bearers": {Action: "listen", Token: "x", Subject: "ann"},
 	} {
 		_, err := w.local.Explain(ctx, q)
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != 422 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	_, err = w.local.Explain(ctx, wire.Question{Action: "listen", Token: "x"})
+	if refused(t, err, 422, "invalid"); !strings.Contains(err.Error(), "credential_malformed: too long, or not of three parts") {
+		t.Errorf("a bad token: %v", err)
+	}
 	_, err = w.local.Explain(ctx, wire.Question{Action: "listen", Station: "rock", CID: later.CID, Subject: "ann", Actions: listen})
 	refused(t, err, 404, "not_found")
 	if strings.Contains(w.log.String(), "eyJ") {
 		t.Error("a token is in the log")
+	}
+	if len(w.noted) != 0 {
+		t.Errorf("to ask about tokens was noted as a use of %d", len(w.noted))
+	}
+}
+
+// P35: who asks about a token that is refused for want of use is told so.
+func TestExplainUnused(t *testing.T) {
+	w := newWorld(t, nil)
+	token, err := w.local.IssueToken(t.Context(), wire.TokenRequest{Subject: "ann", Actions: []string{"listen"}, TTL: 3600})
+	must(t, err)
+	w.unused = token.ID
+	_, err = w.local.Explain(t.Context(), wire.Question{Action: "listen", Token: token.Token})
+	if refused(t, err, 422, "invalid"); !strings.Contains(err.Error(), "not used for too long") {
+		t.Error(err)
+	}
+}
+
+// H13: the log of an operator who looks closely says why a token is refused on
+// this API, and nothing of the token.
+func TestRefusedTokenIsExplainedInTheLog(t *testing.T) {
+	w := newWorld(t, nil)
+	raw := w.token(nil, policy.Manage)
+	w.clock.Add(3 * 24 * 3600)
+	_, err := w.remote(raw).Status(t.Context())
+	refused(t, err, 401, "credential_expired")
+	log := w.log.String()
+	if !strings.Contains(log, `"msg":"credential refused"`) || !strings.Contains(log, `"code":"credential_expired","why":"expired"`) || strings.Contains(log, raw[:8]) {
+		t.Errorf("logged: %s", log)
 	}
 }

@@ -39,14 +39,18 @@ type memory struct {
 	approvals []musen.Approval
 	reviews   []musen.Review
 	used      map[string]time.Time
-	shares    []keptShare
-	blocks    map[string][]byte // by multihash
-	peers     map[string][]byte // blocks that peers have, by multihash
-	pins      map[string]cid.Cid
-	stuck     bool   // a GC fails
-	full      bool   // the disk
-	version   uint64 // of the catalogue
-	destroyed int    // data keys
+	noted     map[string]bool // ids of credentials whose use was noted
+
+	unused     string // id of a token that is disabled for that
+	unfollowed time.Time
+	shares     []keptShare
+	blocks     map[string][]byte // by multihash
+	peers      map[string][]byte // blocks that peers have, by multihash
+	pins       map[string]cid.Cid
+	stuck      bool   // a GC fails
+	full       bool   // the disk
+	version    uint64 // of the catalogue
+	destroyed  int    // data keys
 }
 
 type kept struct {

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -58,6 +59,10 @@ func (s *Server) warnings(ctx context.Context) ([]string, error) {
 	list := []string{}
 	if st := s.Policies.State(); st.Fault != "" {
 		list = append(list, "policies that lie in the home are not in force since "+st.Failed.UTC().Format(time.RFC3339)+": "+st.Fault)
+	}
+	if until := s.Uses.Unfollowed(); !until.IsZero() {
+		list = append(list, "more credentials are in use than are followed: tokens that were last used before "+until.Format(time.RFC3339)+
+			" are let in, whatever policy.disable_unused says; issue fewer and longer ones")
 	}
 	due, err := s.overdue(ctx)
 	if !due.IsZero() {
@@ -129,9 +134,9 @@ func (c call) bearer(ctx context.Context, q wire.Question) (policy.Grant, error)
 	} else if q.Subject != "" || len(q.Actions)+len(q.Stations) > 0 {
 		return policy.Grant{}, errField.with("Give either a token, or a subject with actions and stations.")
 	}
-	grant, err := c.server.Verifier.Token(raw)
+	grant, err := c.server.Verifier.Examine(raw)
 	if err != nil {
-		return policy.Grant{}, errField.with("The token is not valid: %s.", credentialCode(err))
+		return policy.Grant{}, errField.with("The token is not valid: %s.", credentialFault(err))
 	}
 	return grant, nil
 }
@@ -152,5 +157,11 @@ func (c call) hypothetical(ctx context.Context, q wire.Question) (string, error)
 	return raw, notIssued(err)
 }
 
-// credentialCode is why a credential was refused, in one stable word.
-func credentialCode(err error) string { return string(problem.Of(err).Code) }
+// credentialFault is why a credential was refused: a stable word, and the
+// reason, which only who may ask for explanations is told.
+func credentialFault(err error) string {
+	if refused, ok := errors.AsType[*policy.CredentialError](err); ok {
+		return refused.Code + ": " + refused.Why()
+	}
+	return string(problem.Of(err).Code)
+}

@@ -21,14 +21,22 @@ import (
 	"github.com/musenai/musen/policy"
 )
 
-// Reviews keeps who looked at who may do what, and knows what is used.
+// Reviews keeps who looked at who may do what.
 type Reviews interface {
 	PutReview(ctx context.Context, v musen.Review) error
 	// Reviews are all, the last first.
 	Reviews(ctx context.Context) ([]musen.Review, error)
+}
+
+// Uses knows which credentials are in use.
+type Uses interface {
 	// LastUsed is to the hour, of a jti or of a subject of another issuer; zero:
 	// never, as far as is known.
 	LastUsed(id string) time.Time
+	// Unfollowed is until when credentials were used that are not followed any
+	// more, so that they are let in whether they are used or not; zero: there is
+	// none of them.
+	Unfollowed() time.Time
 }
 
 const (
@@ -100,7 +108,7 @@ func (s *Server) tokenHoldings(ctx context.Context) (held []access.Holding, err 
 		}
 		h := access.Holding{
 			Kind: "token", ID: t.ID, Holder: t.Subject, May: strings.Join(t.Actions, " "), Where: s.places(ctx, t.Stations),
-			Since: moment(t.Issued), Until: moment(t.Expires), Used: moment(s.Reviews.LastUsed(t.ID)),
+			Since: moment(t.Issued), Until: moment(t.Expires), Used: moment(s.Uses.LastUsed(t.ID)),
 		}
 		if t.Identity {
 			h.May = strings.TrimSpace("its roles, " + h.May)
@@ -169,7 +177,7 @@ func (s *Server) roleHoldings(ctx context.Context) (held []access.Holding, err e
 		}
 		h := access.Holding{
 			Kind: "role", Holder: a.Subject, May: string(a.Role), Where: s.places(ctx, slices.DeleteFunc([]string{a.Station}, func(id string) bool { return id == "" })),
-			Since: moment(a.Granted), Until: moment(a.Until), Used: moment(s.Reviews.LastUsed(a.Subject)),
+			Since: moment(a.Granted), Until: moment(a.Until), Used: moment(s.Uses.LastUsed(a.Subject)),
 		}
 		if a.Station == "" && a.Role == policy.Operator {
 			h.Findings = append(h.Findings, "may manage everything")

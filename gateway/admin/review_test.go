@@ -36,6 +36,35 @@ func (m *memory) LastUsed(id string) time.Time {
 	return m.used[id]
 }
 
+// Use implements policy.Uses.
+func (m *memory) Use(id string, _ time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.noted == nil {
+		m.noted = map[string]bool{}
+	}
+	m.noted[id] = true
+	return m.Usable(id, time.Time{})
+}
+
+func (m *memory) Usable(id string, _ time.Time) bool { return id != m.unused }
+
+func (m *memory) Unfollowed() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unfollowed
+}
+
+// P35: it is shown when more credentials are in use than are followed.
+func TestUnfollowedUsesAreShown(t *testing.T) {
+	w := newWorld(t, nil)
+	w.unfollowed = w.now()
+	status, err := w.local.Status(t.Context())
+	if err != nil || len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], "policy.disable_unused") {
+		t.Errorf("%v, %v", status.Warnings, err)
+	}
+}
+
 // P34: a review says who holds what, what is too wide and what is not used; it
 // is signed for just what was shown; and it is told when it is overdue.
 func TestAccessReview(t *testing.T) {
