@@ -54,6 +54,11 @@ func (a Action) ForUse() bool {
 	return slices.Contains([]Action{Listen, Download, ReleaseKey, Add, Host}, a)
 }
 
+// opens reports whether a is done with the plaintext or the key of a segment.
+func (a Action) opens() bool {
+	return a == Listen || a == Download || a == ReleaseKey || a == Audit
+}
+
 // A named puts an action or a role in its place in a set.
 type named interface{ ~string }
 

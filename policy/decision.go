@@ -42,11 +42,7 @@ func (d Decision) ReleasesKey(station, segment string) bool {
 	if !d.allowed || station == "" || segment == "" {
 		return false
 	}
-	switch d.action {
-	case Listen, Download, ReleaseKey, Audit:
-		return d.station == station && d.segment == segment
-	}
-	return false
+	return d.action.opens() && d.station == station && d.segment == segment
 }
 
 // Action is what was asked for.

@@ -51,10 +51,13 @@ type EngineOptions struct {
 // It remembers what the policies said for a credential, an action, a station
 // with its settings, the roles of its bearer there, and whatever else they
 // depend on, in bounded memory. The clock and the roles are asked every time.
+//
+// What LocalOperator administers is decided by the default policies alone.
 type Engine struct {
 	o       EngineOptions
 	loading sync.Mutex
 	rules   atomic.Pointer[rules]
+	builtIn *rules // the default policies
 	known   *otter.Cache[question, *verdict]
 }
 
@@ -101,6 +104,9 @@ func NewEngine(o EngineOptions) (*Engine, error) {
 		return nil, fmt.Errorf("make a policy engine: %w", err)
 	}
 	e := &Engine{o: o, known: known}
+	if e.builtIn, err = newRules(orDefault(nil)); err != nil {
+		return nil, fmt.Errorf("make a policy engine: %w", err)
+	}
 	if err := e.Load(o.Files); err != nil {
 		return nil, fmt.Errorf("make a policy engine: %w", err)
 	}
@@ -117,6 +123,7 @@ func (e *Engine) Load(files []File) error {
 	if err != nil {
 		return err
 	}
+	r.number = 1
 	if old := e.rules.Load(); old != nil {
 		r.number = old.number + 1
 	}
@@ -163,8 +170,19 @@ func untimely(a Action, r Resource) string {
 	return ""
 }
 
+// rulesFor are the policies that decide on an action of the bearer of c. Whoever
+// can open the node's own socket owns the node, and could change its policies:
+// those bind the owner where a segment is opened, but lock nobody out of the
+// node.
+func (e *Engine) rulesFor(c *credential, a Action) *rules {
+	if c.kind == kindLocal && !a.opens() {
+		return e.builtIn
+	}
+	return e.rules.Load()
+}
+
 func (e *Engine) verdict(g Grant, a Action, r Resource) *verdict {
-	rules := e.rules.Load()
+	rules := e.rulesFor(g.c, a)
 	q := question{
 		rules: rules.number, credential: g.c.print, action: a,
 		station: r.Station, name: r.Name, downloads: r.Downloads, epoch: r.Epoch, segment: r.Segment != "",

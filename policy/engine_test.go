@@ -177,6 +177,39 @@ func TestRememberedDecisionsDoNotMix(t *testing.T) {
 	}
 }
 
+// P31: no policies lock the owner of the node out of administering it, and all
+// of them bind the owner where a key is released.
+func TestPoliciesAndTheLocalOperator(t *testing.T) {
+	w := newWorld(t)
+	local, host := policy.LocalOperator(), w.grant(t, "alice", jazz, everyAction()...)
+	opens := []policy.Action{policy.Listen, policy.Download, policy.ReleaseKey, policy.Audit}
+	for text, owner := range map[string]bool{
+		nobody: false,
+		`@id("token") permit (principal, action, resource) when { context.credential == "token" };`: false,
+		`@id("local") permit (principal, action, resource) when { context.credential == "local" };`: true,
+	} {
+		e, _ := w.newEngine(t, text, nil)
+		for _, a := range policy.Actions() {
+			for range 2 { // decided, then remembered
+				r := policy.Resource{Station: jazz, Downloads: true, Segment: "s"}
+				if !slices.Contains(opens, a) {
+					r = policy.Resource{}
+					if a == policy.Add || a == policy.ManageSegments || a == policy.ManageShares || a == policy.Moderate || a == policy.Host {
+						r.Station = jazz
+					}
+				}
+				want := owner || !slices.Contains(opens, a)
+				if d := e.Decide(local, a, r); d.Allowed() != want || d.ReleasesKey(jazz, "s") && !owner {
+					t.Errorf("%s: the owner, %s: %v (%s)", text, a, d.Allowed(), d.Reason())
+				}
+			}
+		}
+		if text == nobody && e.Decide(host, policy.Manage, policy.Resource{Station: jazz}).Allowed() {
+			t.Error("whoever comes with a token is not bound")
+		}
+	}
+}
+
 func TestDecisionReleasesKey(t *testing.T) {
 	w := newWorld(t)
 	g := policy.LocalOperator()

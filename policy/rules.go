@@ -32,7 +32,7 @@ type File struct {
 
 // rules are policies that passed every check.
 type rules struct {
-	number        uint64 // of the load, in order
+	number        uint64 // of the load, in order from 1; 0: not loaded, but the default ones
 	files         []File
 	policies      *cedar.PolicySet
 	schema        *validate.Validator

@@ -110,10 +110,10 @@ func (h *home) write(name, text string) {
 	must(h.t, os.Rename(draft, filepath.Join(h.dir, name)))
 }
 
-// allows reports whether the operator may do something by the policies in
+// allows reports whether the operator may hear something by the policies in
 // force.
 func (h *home) allows() bool {
-	return h.engine.Decide(policy.LocalOperator(), policy.Manage, policy.Resource{}).Allowed()
+	return h.engine.Decide(policy.LocalOperator(), policy.Listen, policy.Resource{Station: "jazz"}).Allowed()
 }
 
 // P64: what validates takes effect, what does not changes nothing and is told
