@@ -129,6 +129,9 @@ func initHome(home string, o initOptions) (made newHome, err error) {
 	if made.PeerID, err = fillHome(draft, home, o); err != nil {
 		return made, initFailed(home, err)
 	}
+	if err := os.Mkdir(filepath.Join(draft, config.Default().Policy.Dir), 0o700); err != nil {
+		return made, initFailed(home, err)
+	}
 	if err := os.Remove(home); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return made, initFailed(home, err) // an empty folder gives way; any other stays
 	}

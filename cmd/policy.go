@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/access"
 	"github.com/musenai/musen/policy"
 	"github.com/musenai/musen/policy/folder"
 )
@@ -17,6 +18,9 @@ func (a *app) policyCommand() *cobra.Command {
 	c.AddCommand(a.policyCheck(), a.policyExplain(), a.policyShow(), a.policySchema(), a.policyReload(), a.policyTest())
 	return c
 }
+
+// nextInvalid is what to do about policies that do not validate.
+const nextInvalid = "mend it there; `musen policy schema` prints what policies can speak of, and a node loads none that do not validate"
 
 func (a *app) policyCheck() *cobra.Command {
 	return &cobra.Command{
@@ -29,7 +33,7 @@ func (a *app) policyCheck() *cobra.Command {
 				return err
 			}
 			if err := policy.Check(files...); err != nil {
-				return &failure{exit: exitUsage, code: "policy", cause: err, next: "a node does not load policies that do not validate"}
+				return &failure{exit: exitUsage, code: "policy", cause: err, next: nextInvalid}
 			}
 			if a.json {
 				return a.printJSON(map[string]any{"policies": name, "valid": true})
@@ -89,7 +93,7 @@ func (a *app) policySchema() *cobra.Command {
 func (a *app) policyReload() *cobra.Command {
 	return &cobra.Command{
 		Use: "reload", Short: "Have the running node load the policies that lie in its home", Args: none,
-		Long: "reload does at once what the node does by itself when a policy file changes. It fails,\nwith the reason, if they do not validate; those in force then stay.",
+		Long: "reload does at once what the node does by itself when a policy file changes. It fails,\nwith the reason, if they do not validate; those in force then stay. Where nothing has\nchanged it also says that policies which are gone are meant to be.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {
@@ -103,6 +107,7 @@ func (a *app) policyReload() *cobra.Command {
 				return a.printJSON(st)
 			}
 			fmt.Fprintf(a.stdout, "in force: %s (%.12s)\n", strings.Join(st.Files, ", "), st.Digest)
+			a.printLost(st)
 			return nil
 		},
 	}
@@ -131,8 +136,15 @@ func (a *app) policyShow() *cobra.Command {
 			if st.Fault != "" {
 				fmt.Fprintf(a.stderr, "musen: what lies in the home now is not in force: %s\n", st.Fault)
 			}
+			a.printLost(st)
 			return nil
 		},
+	}
+}
+
+func (a *app) printLost(st access.PolicyState) {
+	if lost := st.Lost(); lost != "" {
+		fmt.Fprintf(a.stderr, "musen: gone from the policies in force: %s\n", lost)
 	}
 }
 

@@ -45,7 +45,7 @@ decision is another than its file expects.`,
 				return err
 			}
 			if err := policy.Check(policies...); err != nil {
-				return &failure{exit: exitUsage, code: "policy", cause: err, next: "a node does not load policies that do not validate"}
+				return &failure{exit: exitUsage, code: "policy", cause: err, next: nextInvalid}
 			}
 			return a.testPolicies(policies, name, args)
 		},
@@ -85,7 +85,7 @@ func (a *app) testPolicies(policies []policy.File, name string, files []string) 
 func runScenarios(policies []policy.File, path string) ([]scenario.Outcome, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &failure{exit: exitUsage, code: "no_file", cause: err}
+		return nil, &failure{exit: exitUsage, code: "no_file", cause: err, next: "name a file of scenarios; docs/policies has an example, and --policies names the policies"}
 	}
 	suite, err := scenario.Parse(text)
 	var outcomes []scenario.Outcome

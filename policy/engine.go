@@ -134,6 +134,9 @@ func (e *Engine) Load(files []File) error {
 // Policies are the Cedar policies in force, as they were loaded.
 func (e *Engine) Policies() []File { return slices.Clone(e.rules.Load().files) }
 
+// Forbids are the ids of the policies in force that forbid, sorted.
+func (e *Engine) Forbids() []string { return e.rules.Load().forbids() }
+
 // Decide answers whether the bearer of g may do a with r. Whatever no policy
 // permits is denied, and so is everything for the zero Grant. A segment can be
 // heard, saved, or have its key released only between its PublishAt and its

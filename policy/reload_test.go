@@ -104,6 +104,32 @@ func TestFaultsNameFileAndLine(t *testing.T) {
 	}
 }
 
+// What is wrong with a policy is told in one line: where, what is there, and what
+// was expected.
+func TestFaultsSayWhatIsExpected(t *testing.T) {
+	const id = "@id(\"x\")\n"
+	for text, says := range map[string]string{
+		"permit (principal, action":                                                `parse policies: a.cedar:1: the text ends where "," is expected`,
+		"permit (principal, action, resource)\n":                                   `parse policies: a.cedar:2: the text ends where ";" is expected`,
+		id + "permit (principal, action, resource) when { principal.shoe = 1 };":   `parse policies: a.cedar:2: "=" where "}" is expected`,
+		id + "permit (principal, action, resource) when { context.hour == 1 && };": `parse policies: a.cedar:2: no expression before ";"; text stands in double quotes`,
+		id + "allow (principal, action, resource);":                                `parse policies: a.cedar:2: "allow" where permit or forbid is expected`,
+		"\n[[case]]": `parse policies: a.cedar:2: "[" where permit or forbid is expected`,
+		id + "permit (principal == \"ann\", action, resource);":                       `parse policies: a.cedar:2: a name is expected before ","; an entity is spelled like User::"ann"`,
+		"@id(x) permit (principal, action, resource);":                                `parse policies: a.cedar:1: text in double quotes is expected before ")"`,
+		id + "permit (principal, action, resource) when { resource.name == \"late };": `parse policies: a.cedar:2: literal not terminated`,
+		id + "permit (principal, action, resource) when { principal.shoe == 1 };":     "check policy: a.cedar:1: \"x\": attribute `shoe` on entity type `User` not found; attribute `shoe` on entity type `Service` not found",
+		"\n" + id + "permit (principal, action == Action::\"fly\", resource);":        "check policy: a.cedar:2: \"x\": unrecognized action `Action::\"fly\"`; unable to find",
+		id + "permit (principal, action in [Action::\"a\" Action::\"b\"], resource);": `parse policies: a.cedar:2: "Action" where "," is expected`,
+		id + "@id(\"y\") permit (principal, action, resource);":                       `parse policies: a.cedar:2: duplicate annotation: @id`,
+	} {
+		err := policy.Check(policy.File{Name: "a.cedar", Text: []byte(text)})
+		if err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q:\n%v, want\n%s", text, err, says)
+		}
+	}
+}
+
 // P30: time, zone, region, kind of credential and second factor decide where
 // policies ask for them.
 func TestCircumstances(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -91,12 +91,6 @@ func newRules(files []File) (*rules, error) {
 	return r, nil
 }
 
-// parseError says where in which file the text is wrong: the parser knows no
-// names of files.
-func parseError(name string, err error) error {
-	return errors.New("parse policies: " + strings.Replace(err.Error(), "<input>", name, 1))
-}
-
 // actionEntities are the actions of the schema, each in its groups.
 func actionEntities(s *resolved.Schema) cedar.EntityMap {
 	m := cedar.EntityMap{}
@@ -129,7 +123,7 @@ func (r *rules) add(p *cedar.Policy) error {
 	}
 	tree := (*ast.Policy)(p.AST())
 	if err := r.schema.Policy(string(id), tree); err != nil {
-		return fmt.Errorf("%q: %w", id, err)
+		return fmt.Errorf("%q: %s", id, checkFault(id, err))
 	}
 	if err := checkNames(tree); err != nil {
 		return fmt.Errorf("%q: %w", id, err)
@@ -140,6 +134,18 @@ func (r *rules) add(p *cedar.Policy) error {
 	r.circumstances = r.circumstances || asksForCircumstances(tree)
 	r.policies.Add(id, p)
 	return nil
+}
+
+// forbids are the ids of the policies that forbid, sorted.
+func (r *rules) forbids() []string {
+	var ids []string
+	for id, p := range r.policies.All() {
+		if p.Effect() == cedar.Forbid {
+			ids = append(ids, string(id))
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // limit reads the annotation streams of a policy, if it has one.

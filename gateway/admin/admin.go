@@ -109,6 +109,8 @@ type PolicyFiles interface {
 	// Reload loads what changed. The error says why it is not in force.
 	Reload() error
 	State() folder.State
+	// Acknowledge says that what was lost is meant to be gone.
+	Acknowledge()
 }
 
 // Options are the parts of a Server. The parts of the first group must be set.

@@ -19,6 +19,7 @@ import (
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
 )
 
 // refused fails the test unless err is the node's refusal with that status and
@@ -485,5 +486,42 @@ func TestRefusedTokenIsExplainedInTheLog(t *testing.T) {
 	log := w.log.String()
 	if !strings.Contains(log, `"msg":"credential refused"`) || !strings.Contains(log, `"code":"credential_expired","why":"expired"`) || strings.Contains(log, raw[:8]) {
 		t.Errorf("logged: %s", log)
+	}
+}
+
+// lostPolicies are policies of which some are gone.
+type lostPolicies struct {
+	PolicyFiles
+	acknowledged bool
+}
+
+func (l *lostPolicies) State() folder.State {
+	st := l.PolicyFiles.State()
+	if !l.acknowledged {
+		st.LostFiles, st.LostForbids = []string{"night.cedar"}, []string{"night"}
+	}
+	return st
+}
+
+func (l *lostPolicies) Acknowledge() { l.acknowledged = true }
+
+// P64: policies that were taken away are shown, until they are loaded again with
+// nothing changed.
+func TestLostPoliciesAreShown(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Policies = &lostPolicies{PolicyFiles: o.Policies} })
+	ctx := t.Context()
+	warned := func() bool {
+		st, err := w.local.Status(ctx)
+		must(t, err)
+		return len(st.Warnings) == 1 && strings.Contains(st.Warnings[0], "the files night.cedar, and the policies that forbid night")
+	}
+	if !warned() {
+		t.Error("the status does not tell")
+	}
+	if st, err := w.local.ReloadPolicy(ctx); err != nil || len(st.LostFiles) != 1 || len(st.LostForbids) != 1 {
+		t.Errorf("what is acknowledged is not shown: %+v, %v", st, err)
+	}
+	if st, err := w.local.PolicyState(ctx); err != nil || st.Lost() != "" || warned() {
+		t.Errorf("afterwards: %+v, %v", st, err)
 	}
 }

@@ -40,7 +40,8 @@ func (s *Server) getPolicyState(c *gin.Context, _ call) error {
 	return s.answer(c, http.StatusOK, access.FromPolicyState(s.Policies.State()))
 }
 
-// reloadPolicy loads the policies that lie in the home again.
+// reloadPolicy loads the policies that lie in the home again. Who does so where
+// nothing has changed has seen what was lost, or is shown it now.
 func (s *Server) reloadPolicy(c *gin.Context, in call) error {
 	if err := noBody(c.Request); err != nil {
 		return err
@@ -48,10 +49,15 @@ func (s *Server) reloadPolicy(c *gin.Context, in call) error {
 	if err := in.confirm(c, "load the policies that lie in the home of the node"); err != nil {
 		return err
 	}
+	before := s.Policies.State().Digest
 	if err := s.Policies.Reload(); err != nil {
 		return errPolicy.with("The policies were not loaded: %v.", err)
 	}
-	return s.getPolicyState(c, call{})
+	st := s.Policies.State()
+	if st.Digest == before {
+		s.Policies.Acknowledge()
+	}
+	return s.answer(c, http.StatusOK, access.FromPolicyState(st))
 }
 
 // warnings are what an operator should look at, in words.
@@ -59,6 +65,9 @@ func (s *Server) warnings(ctx context.Context) ([]string, error) {
 	list := []string{}
 	if st := s.Policies.State(); st.Fault != "" {
 		list = append(list, "policies that lie in the home are not in force since "+st.Failed.UTC().Format(time.RFC3339)+": "+st.Fault)
+	}
+	if lost := access.FromPolicyState(s.Policies.State()).Lost(); lost != "" {
+		list = append(list, "gone from the policies in force: "+lost+"; put them back, or say with `musen policy reload` that it is meant")
 	}
 	if until := s.Uses.Unfollowed(); !until.IsZero() {
 		list = append(list, "more credentials are in use than are followed: tokens that were last used before "+until.Format(time.RFC3339)+

@@ -110,6 +110,7 @@ func (p Place) watched() string {
 type Engine interface {
 	Load(files []policy.File) error
 	Policies() []policy.File
+	Forbids() []string // ids of the policies that forbid
 }
 
 var _ Engine = (*policy.Engine)(nil)
@@ -132,6 +133,11 @@ type State struct {
 	Loaded time.Time // when they were
 	Fault  string    // why what lies there now is not in force; empty: it is
 	Failed time.Time // since when Fault
+
+	// What was in force, and was taken away since the start, or since the last
+	// Acknowledge: names of files, and ids of policies that forbid. Of the
+	// built-in policies nothing is.
+	LostFiles, LostForbids []string
 }
 
 // A Folder loads policies. It is safe for concurrent use.
@@ -139,12 +145,17 @@ type Folder struct {
 	o  Options
 	mu sync.Mutex
 	st State
+	// had is what State.Lost is reckoned from.
+	had struct{ files, forbids []string }
 }
 
 // New makes a Folder of an engine that has loaded its policies.
 func New(o Options) *Folder {
 	f := &Folder{o: o}
 	f.st = inForce(o.Engine.Policies(), o.Now())
+	if f.st.Digest != digest(builtIn()) {
+		f.had.files, f.had.forbids = f.st.Files, o.Engine.Forbids()
+	}
 	return f
 }
 
@@ -154,6 +165,11 @@ func inForce(files []policy.File, at time.Time) State {
 		st.Files = append(st.Files, filepath.Base(file.Name))
 	}
 	return st
+}
+
+// builtIn are the policies that are in force where none lie.
+func builtIn() []policy.File {
+	return []policy.File{{Name: "default.cedar", Text: policy.DefaultPolicies()}}
 }
 
 func digest(files []policy.File) string {
@@ -170,7 +186,7 @@ func (f *Folder) State() State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.st
-	st.Files = slices.Clone(st.Files)
+	st.Files, st.LostFiles, st.LostForbids = slices.Clone(st.Files), slices.Clone(st.LostFiles), slices.Clone(st.LostForbids)
 	return st
 }
 
@@ -202,15 +218,15 @@ func (f *Folder) Reload() error {
 }
 
 func (f *Folder) load(files []policy.File) error {
-	builtIn := len(files) == 0
-	if builtIn {
-		files = []policy.File{{Name: "default.cedar", Text: policy.DefaultPolicies()}}
+	emptied := len(files) == 0
+	if emptied {
+		files = builtIn()
 	}
 	next := inForce(files, f.o.Now())
 	if next.Digest == f.st.Digest {
 		return nil
 	}
-	if builtIn {
+	if emptied {
 		return errEmptied
 	}
 	if err := f.o.Engine.Load(files); err != nil {
@@ -218,7 +234,8 @@ func (f *Folder) load(files []policy.File) error {
 	}
 	f.o.Log.Info("policies loaded", "files", next.Files, "in_force", next.Digest, "before", f.st.Digest)
 	f.st = next
-	f.tell(next)
+	f.compare()
+	f.tell(f.st)
 	return nil
 }
 
@@ -226,6 +243,34 @@ func (f *Folder) tell(st State) {
 	if f.o.Changed != nil {
 		f.o.Changed(st)
 	}
+}
+
+// compare notes what is in force, and tells what no longer is.
+func (f *Folder) compare() {
+	forbids := f.o.Engine.Forbids()
+	f.had.files, f.st.LostFiles = union(f.had.files, f.st.Files)
+	f.had.forbids, f.st.LostForbids = union(f.had.forbids, forbids)
+	if len(f.st.LostFiles)+len(f.st.LostForbids) > 0 {
+		f.o.Log.Warn("policies that were in force are gone", "files", f.st.LostFiles, "forbids", f.st.LostForbids, "in_force", f.st.Digest)
+	}
+}
+
+// union is what is in had or in has, and what of it is not in has.
+func union(had, has []string) (all, lost []string) {
+	for _, v := range had {
+		if !slices.Contains(has, v) {
+			lost = append(lost, v)
+		}
+	}
+	return slices.Sorted(slices.Values(slices.Concat(has, lost))), lost
+}
+
+// Acknowledge says that what was lost is meant to be gone.
+func (f *Folder) Acknowledge() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.had.files, f.had.forbids = slices.Clone(f.st.Files), f.o.Engine.Forbids()
+	f.st.LostFiles, f.st.LostForbids = nil, nil
 }
 
 // Watch reloads whenever something changes where the policies lie, until ctx

@@ -156,6 +156,41 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// P64: what was in force and is taken away by a file that goes, or is written
+// anew, is told until somebody says that it is meant, or it is back.
+func TestLostPolicies(t *testing.T) {
+	const night = `@id("night") forbid (principal, action, resource) when { context.hour > 20 };`
+	h := newHome(t, map[string]string{"a.cedar": open, "b.cedar": night + closed, "c.cedar": `@id("c") permit (principal, action, resource);`})
+	lost := func(files, forbids string) {
+		t.Helper()
+		must(t, h.folder.Reload())
+		st := h.folder.State()
+		if strings.Join(st.LostFiles, " ") != files || strings.Join(st.LostForbids, " ") != forbids || st.Fault != "" {
+			t.Errorf("files %q, forbids %q: %+v", files, forbids, st)
+		}
+	}
+	lost("", "")
+	must(t, os.Remove(filepath.Join(h.dir, "c.cedar")))
+	lost("c.cedar", "")
+	h.folder.Acknowledge()
+	lost("", "")
+	h.write("b.cedar", night)
+	lost("", "closed")
+	must(t, os.Remove(filepath.Join(h.dir, "b.cedar")))
+	lost("b.cedar", "closed night")
+	h.log.await(t, `level=WARN msg="policies that were in force are gone" files=[b.cedar] forbids="[closed night]"`)
+	h.write("b.cedar", night)
+	lost("", "closed")
+	h.write("z.cedar", closed)
+	lost("", "")
+	fresh := newHome(t, map[string]string{})
+	fresh.write("a.cedar", open) // in place of the built-in ones
+	must(t, fresh.folder.Reload())
+	if st := fresh.folder.State(); len(st.LostFiles)+len(st.LostForbids) > 0 {
+		t.Errorf("the built-in policies are told to be lost: %+v", st)
+	}
+}
+
 // Nobody falls back to the built-in policies by losing files.
 func TestEmptiedFolder(t *testing.T) {
 	h := newHome(t, map[string]string{"a.cedar": closed})

@@ -6,6 +6,7 @@
 package access
 
 import (
+	"strings"
 	"time"
 
 	"github.com/musenai/musen"
@@ -19,14 +20,29 @@ type PolicyState struct {
 	Loaded time.Time  `json:"loaded"`
 	Fault  string     `json:"fault,omitempty"` // why what lies in the home now is not in force
 	Failed *time.Time `json:"failed,omitempty"`
+
+	LostFiles   []string `json:"lost_files,omitempty"`   // that were in force before
+	LostForbids []string `json:"lost_forbids,omitempty"` // ids of policies that forbade before
 }
 
 // FromPolicyState is st as it is sent.
 func FromPolicyState(st folder.State) PolicyState {
 	return PolicyState{
 		Files: append([]string{}, st.Files...), Digest: st.Digest, Loaded: st.Loaded.UTC(),
-		Fault: st.Fault, Failed: moment(st.Failed),
+		Fault: st.Fault, Failed: moment(st.Failed), LostFiles: st.LostFiles, LostForbids: st.LostForbids,
 	}
+}
+
+// Lost says what was in force and is gone; nothing if nothing is.
+func (s PolicyState) Lost() string {
+	var what []string
+	if len(s.LostFiles) > 0 {
+		what = append(what, "the files "+strings.Join(s.LostFiles, ", "))
+	}
+	if len(s.LostForbids) > 0 {
+		what = append(what, "the policies that forbid "+strings.Join(s.LostForbids, ", "))
+	}
+	return strings.Join(what, ", and ")
 }
 
 // moment is t, or nil for the zero time.
