@@ -27,8 +27,8 @@ type Alerts struct {
 	Scraping int `koanf:"scraping"`
 	// Requests of one client that were refused, in ten minutes.
 	Refusals int `koanf:"refusals"`
-	// Segments that one subject or session asked for and may not have, in ten
-	// minutes.
+	// Different segments that one subject or session asked for and may not have,
+	// in ten minutes; at most 1,000.
 	Denied int `koanf:"denied"`
 	// Wrong passwords for one share, in ten minutes.
 	Guesses int `koanf:"guesses"`

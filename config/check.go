@@ -281,7 +281,7 @@ func (c Config) limits() []limit {
 		count("alerts.networks", c.Alerts.Networks, 0, 1000),
 		count("alerts.scraping", c.Alerts.Scraping, 0, 1<<20),
 		count("alerts.refusals", c.Alerts.Refusals, 0, 1<<30),
-		count("alerts.denied", c.Alerts.Denied, 0, 1<<30),
+		count("alerts.denied", c.Alerts.Denied, 0, 1000),
 		count("alerts.guesses", c.Alerts.Guesses, 0, 1<<30),
 		span("fleet.lease", c.Fleet.Lease, time.Second, time.Minute),
 		span("fleet.poll", c.Fleet.Poll, 50*time.Millisecond, 30*time.Second),

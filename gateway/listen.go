@@ -48,7 +48,7 @@ func (s *Server) listen(c *gin.Context) {
 	download := query.Get("download") == "1"
 	st, err := s.open(c.Request.Context(), grant, id, download)
 	if errors.Is(err, musen.ErrNotFound) {
-		s.o.Watch.Denied(bearerOf(grant))
+		s.o.Watch.Denied(bearerOf(grant), string(id.Hash()))
 	}
 	if err == nil {
 		err = take(s.rates.station, "station", st.Segment().Station)

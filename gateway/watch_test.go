@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/sha256"
 	"strconv"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/internal/watch"
@@ -68,8 +70,8 @@ func TestAnomaliesAreTold(t *testing.T) {
 		{watch.Scraping, func(s *site, _ int, token string) {
 			s.wantStatus(s.as("203.0.113.77", path, "Authorization", token), 200, "an hour of audio")
 		}, "scraping:ann"},
-		{watch.Denied, func(s *site, _ int, token string) {
-			s.wantStatus(s.as("203.0.113.77", "/listen/"+unknownCID(cid.Raw).String(), "Authorization", token), 404, "a try")
+		{watch.Denied, func(s *site, i int, token string) {
+			s.wantStatus(s.as("203.0.113.77", "/listen/"+cidOf(i).String(), "Authorization", token), 404, "a try")
 		}, "denied:ann"},
 		{watch.Refusals, func(s *site, i int, _ string) {
 			s.wantStatus(s.as("203.0.113.77", path, "Authorization", "Bearer "+strconv.Itoa(i)), 401, "a refusal")
@@ -92,6 +94,32 @@ func TestAnomaliesAreTold(t *testing.T) {
 				t.Errorf("told %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// cidOf is one of many CIDs that nobody has.
+func cidOf(i int) cid.Cid {
+	sum := sha256.Sum256([]byte(strconv.Itoa(i)))
+	mh, _ := multihash.Encode(sum[:], multihash.SHA2_256)
+	return cid.NewCidV1(cid.Raw, mh)
+}
+
+// P61: a player that asks again and again for a segment that was removed, in
+// whatever spelling of its CID, is no one who tries segments.
+func TestRetriesAreNotTold(t *testing.T) {
+	r := newRealm(t)
+	s, a := r.serveWatched(map[watch.Rule]int{watch.Denied: 4})
+	token, _ := r.tokenFor("ann", "jazz")
+	removed := cidOf(0)
+	for i := range 20 {
+		c := removed
+		if i%2 == 1 {
+			c = cid.NewCidV1(cid.DagProtobuf, removed.Hash())
+		}
+		s.wantStatus(s.as("203.0.113.77", "/listen/"+c.String(), "Authorization", "Bearer "+token), 404, "a retry")
+	}
+	if got := a.rules(); got != "" {
+		t.Errorf("told of retries: %s", got)
 	}
 }
 

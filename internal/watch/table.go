@@ -24,6 +24,7 @@ type entry struct {
 	audio   time.Duration
 	key     uint64   // that the clients' pseudonyms are made with
 	clients []string // pseudonyms that were met
+	tried   []uint64 // hashes of segments that were tried
 }
 
 // touch finds the entry of a key, and empties it when its window is over.
@@ -40,7 +41,7 @@ func (t *table) touch(key string, now time.Time) *entry {
 		t.entries[key] = e
 	}
 	if now.Sub(e.since) >= t.window {
-		*e = entry{since: now, told: e.told, clients: e.clients[:0]}
+		*e = entry{since: now, told: e.told, clients: e.clients[:0], tried: e.tried[:0]}
 	}
 	return e
 }
@@ -66,7 +67,7 @@ func (t *table) forget(now time.Time) {
 	var least string
 	smallest, looked := 0, 0
 	for key, e := range t.entries {
-		size := e.n + len(e.clients) + int(e.audio/time.Minute)
+		size := e.n + len(e.clients) + len(e.tried) + int(e.audio/time.Minute)
 		if t.over(e, now) {
 			size = -1
 		}
@@ -96,4 +97,13 @@ func (e *entry) meet(c Client, most int) int {
 		e.clients = append(e.clients, c.Name)
 	}
 	return len(e.clients)
+}
+
+// try counts a segment, unless it was tried, and returns how many were, up to
+// most.
+func (e *entry) try(segment uint64, most int) int {
+	if len(e.tried) < most && !slices.Contains(e.tried, segment) {
+		e.tried = append(e.tried, segment)
+	}
+	return len(e.tried)
 }

@@ -11,6 +11,7 @@
 package watch
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -23,7 +24,7 @@ const (
 	Networks Rule = "networks" // clients with one credential, in an hour
 	Scraping Rule = "scraping" // hours of audio that one bearer took, in an hour
 	Refusals Rule = "refusals" // requests of one client that were refused, in ten minutes
-	Denied   Rule = "denied"   // segments that one bearer asked for and may not have, in ten minutes
+	Denied   Rule = "denied"   // different segments that one bearer asked for and may not have, in ten minutes
 	Guesses  Rule = "guesses"  // wrong passwords for one share, in ten minutes
 )
 
@@ -87,6 +88,7 @@ type Options struct {
 // A Watch counts. It is safe for concurrent use; nil counts nothing.
 type Watch struct {
 	o      Options
+	seed   maphash.Seed
 	tables map[Rule]*table
 
 	mu     sync.Mutex
@@ -104,7 +106,7 @@ func New(o Options) *Watch {
 	if o.Keys <= 0 {
 		o.Keys = defaultKeys
 	}
-	w := &Watch{o: o, tables: map[Rule]*table{}, counts: map[Rule]uint64{}}
+	w := &Watch{o: o, seed: maphash.MakeSeed(), tables: map[Rule]*table{}, counts: map[Rule]uint64{}}
 	for _, r := range Rules() {
 		w.tables[r] = &table{window: r.Window(), most: o.Keys, entries: map[string]*entry{}}
 	}
@@ -128,8 +130,15 @@ func (w *Watch) Heard(b Bearer, audio time.Duration) {
 func (w *Watch) Refused(c Client) { w.count(Refusals, c.Name, Alert{}, (*entry).more) }
 
 // Denied notes that a bearer asked for a segment that is not there, or that the
-// credential does not open.
-func (w *Watch) Denied(b Bearer) { w.count(Denied, b.holder(), Alert{Bearer: b}, (*entry).more) }
+// credential does not open. A player that asks for one again and again tries no
+// other.
+func (w *Watch) Denied(b Bearer, segment string) {
+	if w == nil {
+		return
+	}
+	print := maphash.String(w.seed, segment)
+	w.count(Denied, b.holder(), Alert{Bearer: b}, func(e *entry) int { return e.try(print, w.o.Thresholds[Denied]+1) })
+}
 
 // Guessed notes that a wrong password was given for a share.
 func (w *Watch) Guessed(share string) {

@@ -48,7 +48,7 @@ func TestRules(t *testing.T) {
 		watch.Networks: {3, func(s *scene, i int) { s.Used(ann, client(i)); s.Used(ann, client(i)) }, ann, ""},
 		watch.Scraping: {3, func(s *scene, _ int) { s.Heard(ann, time.Hour) }, ann, ""},
 		watch.Refusals: {3, func(s *scene, _ int) { s.Refused(client(1)) }, watch.Bearer{}, ""},
-		watch.Denied:   {3, func(s *scene, _ int) { s.Denied(ann) }, ann, ""},
+		watch.Denied:   {3, func(s *scene, i int) { s.Denied(ann, strconv.Itoa(i)); s.Denied(ann, strconv.Itoa(i)) }, ann, ""},
 		watch.Guesses:  {3, func(s *scene, _ int) { s.Guessed("x") }, watch.Bearer{}, "x"},
 	} {
 		t.Run(string(rule), func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestHonestListeners(t *testing.T) {
 				}
 				s.Heard(family, audio)
 				if r.IntN(100) == 0 {
-					s.Denied(family) // a playlist from before a removal
+					s.Denied(family, "removed "+strconv.Itoa(r.IntN(10))) // a playlist from before a removal
 				}
 				if r.IntN(20) == 0 {
 					s.Refused(client(7)) // all behind one address, with links that have expired
@@ -181,7 +181,7 @@ func TestScraper(t *testing.T) {
 // little.
 func TestMemoryIsBounded(t *testing.T) {
 	const keys = 1000
-	s := newScene(map[watch.Rule]int{watch.Refusals: 500, watch.Networks: 10}, keys)
+	s := newScene(map[watch.Rule]int{watch.Refusals: 500, watch.Networks: 10, watch.Denied: 10}, keys)
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -196,6 +196,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		s.Refused(client(i))
 		if i < 100_000 {
 			s.Used(watch.Bearer{Credential: strconv.Itoa(i)}, client(i))
+			s.Denied(watch.Bearer{Credential: strconv.Itoa(i)}, strconv.Itoa(i))
 		}
 	}
 	if grown := int64(heap()) - int64(before); grown > 2<<20 {
