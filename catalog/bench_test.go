@@ -1,10 +1,13 @@
 package catalog_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/musenai/musen"
 )
@@ -60,6 +63,17 @@ func BenchmarkSegment(b *testing.B) {
 	f, all := filled(b, 2000)
 	for i := 0; b.Loop(); i++ {
 		if _, err := f.Segment(b.Context(), all[i%len(all)].CID.Hash()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkSegmentAbsent is asked for every CID that is none of a segment.
+func BenchmarkSegmentAbsent(b *testing.B) {
+	f, _ := filled(b, 2000)
+	absent := randomCID(cid.Raw).Hash()
+	for b.Loop() {
+		if _, err := f.Segment(b.Context(), absent); !errors.Is(err, musen.ErrNotFound) {
 			b.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ func (c *Catalog) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, e
 		OR EXISTS (SELECT 1 FROM blocks JOIN segments ON segments.id = blocks.segment
 			WHERE blocks.multihash = ? AND segments.state = ?)`,
 		[]byte(mh), live, []byte(mh), live).Scan(ctx, &there)
-	return there, c.failed(err, "look up block %s", mh.B58String())
+	return there, c.failed(err, "look up block %s", base58{mh})
 }
 
 // ownerQuery is prepared once: it is asked for every block that a peer wants.
@@ -47,7 +47,7 @@ func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (m
 	if err == nil {
 		s, err = r.brief()
 	}
-	return s, c.failed(err, "look up block %s", mh.B58String())
+	return s, c.failed(err, "look up block %s", base58{mh})
 }
 
 // Inner are the blocks between the root of a live segment and its leaves, in no

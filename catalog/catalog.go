@@ -52,6 +52,7 @@ type Catalog struct {
 	store    store
 	reads    *bun.DB
 	owner    *sql.Stmt // ownerQuery
+	segment  *sql.Stmt // a whole row, by its multihash
 	writer   *writer
 	box      box
 	now      func() time.Time
@@ -133,11 +134,21 @@ func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) 
 	if err != nil {
 		return nil, err
 	}
-	if c.owner, err = reads.DB.PrepareContext(ctx, ownerQuery); err != nil {
+	if err := c.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("prepare look-ups: %w", err)
 	}
 	c.writer = startWriter(writes, s, &c.mirrors)
 	return c, nil
+}
+
+// prepare has the database read the queries once that are asked all the time.
+func (c *Catalog) prepare(ctx context.Context) (err error) {
+	if c.owner, err = c.reads.DB.PrepareContext(ctx, ownerQuery); err != nil {
+		return err
+	}
+	query := c.selectSegments(&segmentRow{}).Where("s.multihash = $1")
+	c.segment, err = c.reads.DB.PrepareContext(ctx, query.String())
+	return err
 }
 
 // Close answers the writes that wait, and closes the database. Calls made
@@ -145,7 +156,7 @@ func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) 
 func (c *Catalog) Close() error {
 	c.leave()
 	c.writer.close()
-	if err := errors.Join(c.owner.Close(), c.store.close()); err != nil {
+	if err := errors.Join(c.owner.Close(), c.segment.Close(), c.store.close()); err != nil {
 		return fmt.Errorf("close catalogue: %w", err)
 	}
 	return nil

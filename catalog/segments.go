@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -204,7 +205,7 @@ func (c *Catalog) Pending(ctx context.Context) ([]string, error) {
 
 // selectSegments begins a query for whole rows.
 func (c *Catalog) selectSegments(rows any) *bun.SelectQuery {
-	return c.reads.NewSelect().Model(rows).ColumnExpr("s.*").
+	return c.reads.NewSelect().Model(rows).ColumnExpr("?TableColumns").
 		ColumnExpr("k.generation AS key_generation, k.ciphertext AS wrapped_key").
 		Join("LEFT JOIN wrapped_keys AS k ON k.segment = s.id")
 }
@@ -213,9 +214,24 @@ func (c *Catalog) selectSegments(rows any) *bun.SelectQuery {
 // was removed only the tombstone is left: its ids, CID, times and sizes.
 func (c *Catalog) Segment(ctx context.Context, mh multihash.Multihash) (musen.Segment, error) {
 	var r segmentRow
-	s, err := c.one(&r, c.selectSegments(&r).Where("s.multihash = ?", []byte(mh)).Scan(ctx))
-	return s, c.failed(err, "look up segment %s", mh.B58String())
+	rows, err := c.segment.QueryContext(ctx, []byte(mh))
+	if err == nil {
+		defer rows.Close()
+		if rows.Next() {
+			err = c.reads.ScanRow(ctx, rows, &r)
+		} else {
+			err = cmp.Or(rows.Err(), sql.ErrNoRows)
+		}
+	}
+	s, err := c.one(&r, err)
+	return s, c.failed(err, "look up segment %s", base58{mh})
 }
+
+// base58 is spelled only where an error is told.
+type base58 struct{ multihash.Multihash }
+
+// String implements fmt.Stringer.
+func (b base58) String() string { return b.B58String() }
 
 // SegmentByFingerprint finds the live segment of a station that was committed
 // with that fingerprint.
