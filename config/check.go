@@ -32,12 +32,31 @@ func (c Config) Check() error {
 	c.checkAlerts(fault)
 	c.checkPolicy(fault)
 	c.checkPlatform(fault)
+	c.checkDenylist(fault)
 	for _, l := range c.limits() {
 		if l.value < l.least || l.value > l.most {
 			fault(l.key, "%s is not between %s and %s", l.show(l.value), l.show(l.least), l.show(l.most))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// maxLists is how many denylists a block is looked up in at most.
+const maxLists = 16
+
+func (c Config) checkDenylist(fault faultFunc) {
+	files := c.Denylist.Files
+	if len(files) > maxLists {
+		fault("denylist.files", "%d are more than %d", len(files), maxLists)
+	}
+	for i, file := range files {
+		switch {
+		case file == "":
+			fault("denylist.files", "a name is empty")
+		case slices.Contains(files[:i], file):
+			fault("denylist.files", "%.200q is named twice", file)
+		}
+	}
 }
 
 type faultFunc func(key, format string, args ...any)

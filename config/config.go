@@ -63,6 +63,8 @@ type Config struct {
 	Alerts Alerts `koanf:"alerts"`
 	// Links that open a station to whoever has them.
 	Share Share `koanf:"share"`
+	// Lists of blocks that the node neither takes nor serves.
+	Denylist Denylist `koanf:"denylist"`
 	// What the node writes to stderr.
 	Log Log `koanf:"log"`
 
@@ -274,6 +276,14 @@ type Share struct {
 	SessionTTL time.Duration `koanf:"session_ttl"`
 	// How many passwords are checked at once. Each takes 19 MiB of memory.
 	PasswordsAtOnce int `koanf:"passwords_at_once"`
+}
+
+// Denylist is the section [denylist]. A node of any role may have it.
+type Denylist struct {
+	// Files in the IPFS compact denylist format. What changes in them takes
+	// effect within seconds. Of two that have a rule for the same block the one
+	// that is named last decides. The node does not start without them.
+	Files []string `koanf:"files" file:"path"`
 }
 
 // Log is the section [log].

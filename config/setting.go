@@ -260,8 +260,22 @@ func tomlText(s string) string {
 // resolve makes the paths in c absolute, from home.
 func (c *Config) resolve(home string) {
 	for _, s := range c.settings() {
-		if path := s.value.Interface(); s.file != "" && path != "" && !filepath.IsAbs(path.(string)) {
-			s.value.SetString(filepath.Join(home, path.(string)))
+		if s.file == "" {
+			continue
 		}
+		if s.value.Kind() == reflect.String {
+			resolvePath(home, s.value)
+			continue
+		}
+		for i := range s.value.Len() {
+			resolvePath(home, s.value.Index(i))
+		}
+	}
+}
+
+// resolvePath makes one path absolute.
+func resolvePath(home string, path reflect.Value) {
+	if text := path.String(); text != "" && !filepath.IsAbs(text) {
+		path.SetString(filepath.Join(home, text))
 	}
 }
