@@ -23,8 +23,10 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/musenai/musen/internal/deny"
+	lists "github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/internal/host/denylist"
 	"github.com/musenai/musen/internal/host/duty"
 	"github.com/musenai/musen/internal/host/scrub"
@@ -49,9 +51,9 @@ type Options struct {
 	// Node opens the node. Gate, Serve, Denied and Upload are the Host's own, and
 	// StorageMax bounds what the contract offers.
 	Node node.Options
-	// Denied says which blocks this host neither takes nor serves, besides those
+	// Lists say which blocks this host neither takes nor serves, besides those
 	// that the origin had purged; nil: no others.
-	Denied deny.Denier
+	Lists Lists
 	// HTTP is where ciphertext is served over HTTP; nil: nowhere.
 	HTTP *HTTP
 	// Timing says how often things happen.
@@ -60,6 +62,15 @@ type Options struct {
 	Version string
 	Now     func() time.Time // in the zone that the hours of the contract are in
 	Log     *slog.Logger
+}
+
+// Lists are denylists that a host subscribes to; *denylist.List is one.
+type Lists interface {
+	deny.Denier
+	// Why returns the rule that decides about a block, if there is one, and
+	// whether that denies it.
+	Why(mh multihash.Multihash) (r lists.Rule, denied bool)
+	State() []lists.State
 }
 
 // HTTP is a listener of ciphertext.
@@ -191,8 +202,8 @@ func (h *Host) start(ctx, run context.Context) error {
 }
 
 func (h *Host) openNode(ctx context.Context, terms contract.Contract) (err error) {
-	if h.o.Denied != nil {
-		h.denies.Add(h.o.Denied)
+	if h.o.Lists != nil {
+		h.denies.Add(h.o.Lists)
 	}
 	o := h.o.Node
 	if err := checkNode(o.Dir, h.member.Self); err != nil {

@@ -51,6 +51,9 @@ func (h *Host) Status(context.Context) (local.Status, error) {
 	if !m.Scrub.Ended.IsZero() {
 		s.Scrub = &m.Scrub
 	}
+	if h.o.Lists != nil {
+		s.Denylists = h.o.Lists.State()
+	}
 	return s, nil
 }
 
@@ -89,11 +92,20 @@ func (h *Host) Why(_ context.Context, c cid.Cid) (local.Why, error) {
 		w.Last = &o
 	}
 	if w.Reason = reason(w, r.Seq > 0, ordered, last); w.Denied && !h.denied.Has(c) {
-		w.Reason = "it is on a denylist of this host, which neither takes nor serves it"
+		w.Reason = "it is on a denylist of this host, which neither takes nor serves it: " + h.listed(c)
 	} else if held && h.lost.has(c) {
 		w.Held, w.Reason = false, "it is not whole on the disk: the origin was told, and orders it anew if it shall be here"
 	}
 	return w, nil
+}
+
+// listed is the rule of a denylist that denies a block.
+func (h *Host) listed(c cid.Cid) string {
+	if h.o.Lists == nil {
+		return ""
+	}
+	r, _ := h.o.Lists.Why(c.Hash())
+	return r.String()
 }
 
 // reason says in words why a segment is held, or is not.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/internal/host/scrub"
 	"github.com/musenai/musen/pin/contract"
 )
@@ -69,6 +70,8 @@ type Status struct {
 	Audits   int64             `json:"audits"`  // challenges answered since the start
 	Audited  *time.Time        `json:"audited,omitempty"`
 	Scrub    *scrub.Result     `json:"scrub,omitempty"` // the last pass that ended
+	// Denylists are those that the host subscribes to.
+	Denylists []denylist.State `json:"denylists,omitempty"`
 }
 
 // A Standing is what the origin thinks of the host.
@@ -93,7 +96,7 @@ type Line struct {
 type Why struct {
 	CID    string     `json:"cid"`
 	Held   bool       `json:"held"`
-	Denied bool       `json:"denied"` // removed or taken down: it will not be served again
+	Denied bool       `json:"denied"` // removed or taken down, or on a denylist: it is not served
 	Label  string     `json:"label"`  // of the station that it is of
 	Size   int64      `json:"size"`
 	Since  *time.Time `json:"since,omitempty"`
