@@ -21,7 +21,7 @@ func (a *app) commands() []*cobra.Command {
 		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(),
 		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.shareCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
-		a.joinCommand(), a.replicaCommand(),
+		a.joinCommand(), a.replicaCommand(), a.denylistCommand(),
 		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.accessCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
 	}
 }

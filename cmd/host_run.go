@@ -13,6 +13,7 @@ import (
 
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway/admin"
+	"github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/internal/host"
 	"github.com/musenai/musen/internal/host/local"
 	"github.com/musenai/musen/node"
@@ -26,6 +27,8 @@ type runningHost struct {
 	cfg      config.Config
 	log      *slog.Logger
 	host     *host.Host
+	lists    *denylist.List
+	unfollow func() error // lists
 	commands *local.Server
 	failed   chan error
 	readyOut string
@@ -95,8 +98,11 @@ func (n *runningHost) open(ctx context.Context, home string) error {
 	if role := string(book.Membership().Role); role != n.cfg.Role {
 		return &failure{exit: exitUsage, code: "role", what: fmt.Sprintf("this home has joined as a %s, and its configuration says %s", role, n.cfg.Role), next: "set role in " + configFile + " to what it joined as"}
 	}
+	if n.lists, err = openDenylists(n.cfg.Denylist, n.log, nil); err != nil {
+		return err
+	}
 	o := host.Options{
-		Book: book, ContractFile: filepath.Join(home, host.ContractFile), Node: n.nodeOptions(home),
+		Book: book, Lists: n.lists, ContractFile: filepath.Join(home, host.ContractFile), Node: n.nodeOptions(home),
 		Timing: host.Timing{
 			Pin:       pin.Timing{Ping: n.cfg.Pin.PingInterval, Check: n.cfg.Pin.PingInterval},
 			ScrubRate: int64(n.cfg.Pin.ScrubRate),
@@ -110,6 +116,7 @@ func (n *runningHost) open(ctx context.Context, home string) error {
 		}
 		o.HTTP = &host.HTTP{Listener: l, CertFile: r.TLSCert, KeyFile: r.TLSKey}
 	}
+	n.unfollow = follow(n.lists)
 	n.host, err = host.Open(ctx, o)
 	var broken *host.Damage
 	switch {
@@ -183,6 +190,7 @@ func (n *runningHost) wait(ctx context.Context) error {
 			if err := n.host.ReloadCertificate(); err != nil {
 				n.log.Error("read the TLS certificate again; the old one stays", "err", err)
 			}
+			n.lists.Reload()
 		}
 	}
 }
@@ -203,6 +211,9 @@ func (n *runningHost) stop() error {
 	}
 	if n.host != nil {
 		errs = append(errs, n.host.Drain(ctx), n.host.Close())
+	}
+	if n.unfollow != nil {
+		errs = append(errs, n.unfollow())
 	}
 	return errors.Join(errs...)
 }

@@ -31,6 +31,11 @@ func (a *app) printHost(s local.Status) {
 		{"waiting", waitingText(s)}, {"last check", scrubText(s)},
 		{"leaving", yes(s.Leaving)}, {"draining", drainingText(s)}, {"appeal", s.Appeal},
 	}...)
+	for _, l := range s.Denylists {
+		if w := l.Warning(); w != "" {
+			fields = append(fields, [2]string{"warning", w})
+		}
+	}
 	a.printFields(append(fields, contractFields(s.Contract)...)...)
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/musenai/musen/gateway/admin"
 	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/internal/deny"
+	"github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/internal/fleet"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/internal/swarm"
@@ -73,7 +74,8 @@ type runningNode struct {
 	rotated     atomic.Pointer[credentials] // the same, for who hears of a rotation
 	rules       *folder.Folder
 	audit       *audit.Log
-	denied      deny.Sources // what is served to nobody; sources join as they open
+	lists       *denylist.List
+	denied      deny.Sources // what is served to nobody: by lists, and by what joins it
 	watch       *watch.Watch
 	alarm       *alarm
 	origin      *musen.Origin
@@ -119,6 +121,7 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 	if err = n.startWatch(); err != nil {
 		return n, err
 	}
+	n.closers = append(n.closers, follow(n.lists))
 	if err = n.listen(o.home); err != nil {
 		return n, err
 	}
@@ -153,6 +156,9 @@ func (n *runningNode) startRole(ctx context.Context, home string) error {
 // openStores opens what lies on the disk. The IPFS repository comes first: its
 // lock is the lock of the home.
 func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
+	if err = n.openDenied(); err != nil {
+		return err
+	}
 	n.swarm, n.sources = swarm.New(), fleet.New()
 	if n.node, err = openNode(ctx, home, n.cfg.Node, n.log, n.guard); err != nil {
 		return err
@@ -280,7 +286,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
 		Approvals: n.rows, Audit: n.audit,
-		Shares: n.rows, Passwords: n.gate.passwords, Denied: &n.denied,
+		Shares: n.rows, Passwords: n.gate.passwords, Denied: &n.denied, Denylists: n.lists,
 		Reviews: n.rows, Uses: n.rows,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,

@@ -19,7 +19,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Use: "serve", Short: "Run the node",
 		Long: `serve runs the node of a home, whatever its role, until SIGINT or SIGTERM: then it takes no
 more requests, lets streams and adds finish for as long as shutdown_timeout says, and exits
-with 0. SIGHUP reads the TLS certificate and the policies again.`,
+with 0. SIGHUP reads the TLS certificate, the policies and the denylists again.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if o.home, err = a.homeDir(); err != nil {
@@ -120,6 +120,7 @@ func (n *runningNode) wait(ctx context.Context) error {
 				n.log.Error("read the TLS certificate again; the old one stays", "err", err)
 			}
 			_ = n.rules.Reload() // it tells by itself
+			n.lists.Reload()
 		}
 	}
 }

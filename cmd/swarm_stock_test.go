@@ -314,3 +314,52 @@ func TestSwarmStockNode(t *testing.T) {
 	stock.shutOut(origin, fresh.CID, songs[0].CID)
 	stock.shutOut(storage, fresh.CID, songs[0].CID)
 }
+
+// H50, H52: a stock IPFS node that is admitted gets no block of what a denylist
+// names, under any of its names, and what it had not got yet it gets once the
+// line is gone, from the same processes.
+func TestSwarmStockNodeIsDenied(t *testing.T) {
+	t.Parallel()
+	stock := startStock(t)
+	list := filepath.Join(t.TempDir(), "bad.deny")
+	deny := func(cids ...string) {
+		t.Helper()
+		text := "# denied\n"
+		for _, c := range cids {
+			text += "/ipfs/" + c + "/*\n"
+		}
+		if err := os.WriteFile(list+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(list+".new", list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deny()
+	s := &fleet{radio: startRadio(t, "MUSEN_DENYLIST_FILES="+list), peers: map[string]*peerNode{}}
+	files := bundled(t)
+	bad, good := s.add(files[0]), s.add(files[1])
+	denied := func(want string) func() bool {
+		return func() bool { return strings.Contains(s.musen("denylist", "check", bad.CID), want) }
+	}
+	deny(bad.CID)
+	await(t, "it is denied", denied("a denylist denies it"))
+	s.musen("peer", "admit", stock.id, "--name", "visitor")
+	await(t, "the guest is let in", func() bool {
+		_, err := stock.ask(time.Second, "swarm/connect", s.node.ready.Peer[0])
+		return err == nil
+	})
+	root, err := cid.Decode(bad.CID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []cid.Cid{root, cid.NewCidV0(root.Hash()), cid.NewCidV1(cid.Raw, root.Hash())} {
+		if body, err := stock.ask(2*time.Second, "block/get", c.String()); err == nil {
+			t.Errorf("%s: %d bytes of what is denied", c, len(body))
+		}
+	}
+	stock.fetchAll(s, []aired{good})
+	deny()
+	await(t, "it is denied no more", denied("nothing denies it"))
+	stock.fetchAll(s, []aired{bad})
+}

@@ -140,6 +140,7 @@ type Options struct {
 	Log       *slog.Logger
 	Shares    Shares
 	Denied    musen.Denier // what no link is made to; nil: nothing is denied
+	Denylists Denylists
 
 	Passwords Passwords // of shares
 
@@ -205,7 +206,7 @@ func (l Limits) withDefaults() Limits {
 // check returns an error that names a part that is missing.
 func (o Options) check() error {
 	for name, missing := range map[string]bool{
-		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil,
+		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil, "Denylists": o.Denylists == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,

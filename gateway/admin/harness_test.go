@@ -33,6 +33,7 @@ import (
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/internal/audit"
+	"github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
 	"github.com/musenai/musen/policy/folder"
@@ -111,6 +112,7 @@ func (w *world) options() Options {
 	return Options{
 		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
 		Alerts:    w.watch,
+		Denylists: &denylist.List{},
 		Approvals: w.memory, Audit: w.audit,
 		Shares: w.memory, Passwords: newHasher(w.t),
 		Reviews: w.memory, Uses: w.memory,

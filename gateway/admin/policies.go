@@ -73,6 +73,11 @@ func (s *Server) warnings(ctx context.Context) ([]string, error) {
 		list = append(list, "more credentials are in use than are followed: tokens that were last used before "+until.Format(time.RFC3339)+
 			" are let in, whatever policy.disable_unused says; issue fewer and longer ones")
 	}
+	for _, l := range s.Denylists.State() {
+		if w := l.Warning(); w != "" {
+			list = append(list, w)
+		}
+	}
 	due, err := s.overdue(ctx)
 	if !due.IsZero() {
 		list = append(list, "a review of access is due since "+due.UTC().Format(time.RFC3339)+": see `musen access review`")

@@ -118,6 +118,8 @@ func accessRoutes() []route {
 		{get, "/keys", onNode, readAccess, nil, (*Server).listKeys},
 		{post, "/keys/rotate", onNode, manageNode, nil, (*Server).rotateKey},
 		{get, "/alerts", onNode, readAccess, nil, (*Server).listAlerts},
+		{get, "/denylists", onNode, readAccess, nil, (*Server).listDenylists},
+		{get, "/denied/:cid", onNode, readAccess, nil, (*Server).getDenial},
 		{get, "/subjects", onNode, readAccess, []string{"subject"}, (*Server).listSubjects},
 		{http.MethodPut, "/subjects", onNode, revoke, nil, (*Server).setSubject},
 		{get, "/roles", onNode, readAccess, nil, (*Server).listRoles},
