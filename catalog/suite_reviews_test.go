@@ -110,14 +110,20 @@ func testManyUses(t *testing.T, f *fixture) {
 // P34: a review is kept with who made it and what it is of.
 func testReviews(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	first := musen.Review{ID: "1", Made: f.clock.Now(), Reviewer: "Ann", Actor: "local", Digest: "d", Signature: "s"}
+	first := musen.Review{ID: "1", Of: musen.ReviewOfAccess, Made: f.clock.Now(), Reviewer: "Ann", Actor: "local", Digest: "d", Signature: "s"}
 	second := first
 	second.ID, second.Made, second.Reviewer = "2", first.Made.Add(time.Hour), "Bob"
+	other := first
+	other.ID, other.Of, other.Size = "3", "musen/audit/x", 7
+	noErr(t, f.PutReview(ctx, other))
 	noErr(t, f.PutReview(ctx, first))
 	noErr(t, f.PutReview(ctx, second))
 	wantErr(t, f.PutReview(ctx, second), musen.ErrExists)
 	f.reopen()
-	all, err := f.Reviews(ctx)
+	if of, err := f.Reviews(ctx, other.Of); err != nil || len(of) != 1 || of[0] != other {
+		t.Errorf("%+v, %v", of, err)
+	}
+	all, err := f.Reviews(ctx, musen.ReviewOfAccess)
 	if err != nil || len(all) != 2 || all[0] != second || all[1] != first {
 		t.Errorf("%+v, %v", all, err)
 	}

@@ -47,6 +47,7 @@ func suite(t *testing.T, make factory) {
 		"uses":                  testUses,
 		"many uses":             testManyUses,
 		"reviews":               testReviews,
+		"heads of audit logs":   testAuditHeads,
 		"a lost suspension":     testUnrecordedSuspension,
 		"pruning":               testPruning,
 		"idempotency":           testIdempotency,

@@ -1,8 +1,10 @@
 package cmd
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -23,18 +25,31 @@ const auditDir = "audit"
 // auditOrigin names the audit log of a node.
 func auditOrigin(realm, peer string) string { return "musen/audit/" + realm + "/" + peer }
 
-// openAudit opens the audit log.
-func (n *runningNode) openAudit(home string) (err error) {
+// openAudit opens the audit log, and compares it with what the catalogue knows.
+func (n *runningNode) openAudit(ctx context.Context, home string) (err error) {
 	dir := filepath.Join(home, auditDir)
+	w := &auditWatch{origin: auditOrigin(n.keys.Realm(), blocks{n.node}.PeerID()), rows: n.rows, heads: make(chan struct{}, 1)}
+	n.home, n.auditWatch = home, w
 	n.audit, err = audit.Open(audit.Options{
-		Dir: dir, Origin: auditOrigin(n.keys.Realm(), blocks{n.node}.PeerID()), Cipher: n.keys.Catalogue(), Key: n.keys.AuditKey(),
-		Now: time.Now, Log: n.log, Free: func() int64 { return freeOn(dir) },
+		Dir: dir, Origin: w.origin, Cipher: n.keys.Catalogue(), Key: n.keys.AuditKey(),
+		Now: time.Now, Log: n.log, Free: func() int64 { return freeOn(dir) }, Tell: w.tell,
 	})
 	if err != nil {
 		return &failure{exit: exitDamaged, code: "audit_log", cause: err, next: "see that the folder " + auditDir + " of the home can be written by the node; to begin another log, move it away and keep it"}
 	}
+	if err := n.compareAudit(ctx); err != nil {
+		return errors.Join(err, n.audit.Close())
+	}
+	keep, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.keepHeads(keep)
+	}()
 	n.closers = append(n.closers, func() error {
 		n.record(audit.Record{Event: "node.stopped", Outcome: audit.Done})
+		stop()
+		<-ended
 		return n.audit.Close()
 	})
 	return nil
@@ -74,11 +89,13 @@ func (n *runningNode) recordPolicy(st folder.State) {
 	n.record(r)
 }
 
+// settingsFact has a keyed hash of each setting that is not the default.
+const settingsFact = "set"
+
 // recordConfig records the effective configuration: a digest, and which settings
 // are others than at the start before. What they are is not said: of each that
 // is not the default there is a keyed hash.
 func (n *runningNode) recordConfig() {
-	const set = "set"
 	hashes := map[string]string{}
 	for key, text := range n.cfg.NotDefault() {
 		h := n.keys.Lookup()
@@ -90,7 +107,7 @@ func (n *runningNode) recordConfig() {
 	if err != nil {
 		n.log.Error("which settings changed is not known", "err", err)
 	}
-	for word := range strings.FieldsSeq(last.Facts[set]) {
+	for word := range strings.FieldsSeq(last.Facts[settingsFact]) {
 		key, hash, _ := strings.Cut(word, "=")
 		before[key] = hash
 	}
@@ -105,7 +122,7 @@ func (n *runningNode) recordConfig() {
 	changed = append(changed, slices.Sorted(maps.Keys(before))...)
 	text := strings.Join(words, " ")
 	sum := sha256.Sum256([]byte(text))
-	facts := map[string]string{"digest": hex.EncodeToString(sum[:]), set: text}
+	facts := map[string]string{"digest": hex.EncodeToString(sum[:]), settingsFact: text}
 	if found && len(changed) > 0 {
 		facts["changed"] = strings.Join(changed, " ")
 	}

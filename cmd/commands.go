@@ -22,7 +22,7 @@ func (a *app) commands() []*cobra.Command {
 		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.shareCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
 		a.joinCommand(), a.replicaCommand(), a.denylistCommand(),
-		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.accessCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
+		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.accessCommand(), a.auditCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
 	}
 }
 
@@ -45,7 +45,9 @@ func (a *app) api() (*client.Client, error) {
 		}
 		socket = cfg.Admin.Socket
 	}
-	return client.New(socket), nil
+	api := client.New(socket)
+	api.Because(firstOf(a.ticket, os.Getenv("MUSEN_TICKET")))
+	return api, nil
 }
 
 // hostsHome refuses a command of an operator in the home of a host.

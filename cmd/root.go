@@ -19,6 +19,7 @@ import (
 type app struct {
 	home   string
 	json   bool
+	ticket string
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
@@ -58,6 +59,7 @@ Run a node:   musen init && musen serve`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%s", err) })
 	root.PersistentFlags().StringVar(&a.home, "home", "", "the node's home folder (env MUSEN_HOME; default "+shortDefaultHome+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
+	root.PersistentFlags().StringVar(&a.ticket, "ticket", "", "a ticket or purpose, recorded in the node's audit log with what is changed (env MUSEN_TICKET)")
 	root.AddCommand(a.commands()...)
 	checkBuiltIn(root)
 	return root

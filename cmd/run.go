@@ -76,6 +76,8 @@ type runningNode struct {
 	audit       *audit.Log
 	lists       *denylist.List
 	denied      deny.Sources // what is served to nobody: by lists, and by what joins it
+	auditWatch  *auditWatch
+	home        string
 	watch       *watch.Watch
 	alarm       *alarm
 	origin      *musen.Origin
@@ -125,6 +127,7 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 	if err = n.listen(o.home); err != nil {
 		return n, err
 	}
+	n.watchAudit()
 	if o.readyFile != "" {
 		n.readyOut = o.readyFile
 		if err = n.ready.write(o.readyFile); err != nil {
@@ -172,7 +175,7 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)
-	if err = n.openAudit(home); err != nil {
+	if err = n.openAudit(ctx, home); err != nil {
 		return err
 	}
 	if err = n.openGate(); err != nil {
@@ -287,6 +290,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
 		Approvals: n.rows, Audit: n.audit,
 		Shares: n.rows, Passwords: n.gate.passwords, Denied: &n.denied, Denylists: n.lists,
+		AuditHeads: n.audit, AuditState: n.auditWatch.state(n.audit),
 		Reviews: n.rows, Uses: n.rows,
 		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
@@ -294,8 +298,8 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Policies: n.rules, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits: admin.Limits{
-			ReviewEvery: n.cfg.Policy.ReviewEvery,
-			LinkTTL:     n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
+			ReviewEvery: n.cfg.Policy.ReviewEvery, AuditReviewEvery: n.cfg.Audit.ReviewEvery,
+			LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
 			ShareTTL: n.cfg.Share.TTL, SessionTTL: n.cfg.Share.SessionTTL,
 		},
 	}

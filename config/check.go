@@ -308,6 +308,8 @@ func (c Config) limits() []limit {
 		span("policy.review_every", c.Policy.ReviewEvery, 0, 3*366*day),
 		span("policy.disable_unused", c.Policy.DisableUnused, 0, 366*day),
 		span("policy.max_token_ttl", c.Policy.MaxTokenTTL, time.Minute, 366*day),
+		span("audit.check_every", c.Audit.CheckEvery, time.Second, 31*day),
+		span("audit.review_every", c.Audit.ReviewEvery, 0, 366*day),
 		span("share.ttl", c.Share.TTL, time.Minute, 366*day),
 		span("share.session_ttl", c.Share.SessionTTL, time.Minute, 31*day),
 		count("share.passwords_at_once", c.Share.PasswordsAtOnce, 1, 256),

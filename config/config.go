@@ -61,6 +61,8 @@ type Config struct {
 	Limits Limits `koanf:"limits"`
 	// What is told to the operator, and what is done about it.
 	Alerts Alerts `koanf:"alerts"`
+	// The record of what was done.
+	Audit Audit `koanf:"audit"`
 	// Links that open a station to whoever has them.
 	Share Share `koanf:"share"`
 	// Lists of blocks that the node neither takes nor serves.
@@ -268,6 +270,15 @@ type Limits struct {
 	PseudonymLife time.Duration `koanf:"pseudonym_life"`
 }
 
+// Audit is the section [audit].
+type Audit struct {
+	// How often the node verifies the whole log, and sends a checkpoint to the
+	// alerts.url, if there is one.
+	CheckEvery time.Duration `koanf:"check_every"`
+	// How long after the last review of the log the next is due. "0s": never.
+	ReviewEvery time.Duration `koanf:"review_every"`
+}
+
 // Share is the section [share].
 type Share struct {
 	// How long a share opens its station, unless it is asked for otherwise.
@@ -345,6 +356,7 @@ func Default() Config {
 			Burst: 10 * time.Second, PseudonymLife: 24 * time.Hour,
 		},
 		Share:   Share{TTL: 30 * 24 * time.Hour, SessionTTL: 12 * time.Hour, PasswordsAtOnce: 2},
+		Audit:   Audit{CheckEvery: 24 * time.Hour, ReviewEvery: 7 * 24 * time.Hour},
 		Webhook: defaultWebhook(),
 		Alerts:  defaultAlerts(),
 		Log:     Log{Level: "info", Format: "text"},

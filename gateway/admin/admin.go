@@ -126,6 +126,9 @@ type Options struct {
 	Reviews  Reviews
 	Audit    Audit
 	Uses     Uses
+	// AuditHeads is of the same log.
+	AuditHeads AuditHeads
+	AuditState AuditState
 	// Approvals keeps what waits for a second person.
 	Approvals Approvals
 	Origin    Origin
@@ -172,7 +175,9 @@ type Limits struct {
 	TokenTTL    time.Duration // default of tokens, 24 h
 	MaxTokenTTL time.Duration // default 366 days
 	ReviewEvery time.Duration // a review of access is due that long after the last; 0: never
-	ReceiptTTL  time.Duration // idempotency keys are remembered that long; default 24 h
+	// AuditReviewEvery is the same for reviews of the audit log.
+	AuditReviewEvery time.Duration
+	ReceiptTTL       time.Duration // idempotency keys are remembered that long; default 24 h
 
 	ShareTTL      time.Duration // default of shares, 30 days
 	MaxShareTTL   time.Duration // default 366 days
@@ -208,7 +213,7 @@ func (o Options) check() error {
 	for name, missing := range map[string]bool{
 		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil, "Denylists": o.Denylists == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
-		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil,
+		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil || o.AuditHeads == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
 		"Reviews": o.Reviews == nil,
 		"Engine":  o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,

@@ -22,6 +22,8 @@ type Audit interface {
 	// Append is durable on return. After an error what was to be recorded must
 	// not be done.
 	Append(r audit.Record) error
+	List(q audit.Query) ([]audit.Record, error)
+	Summarize(q audit.Query) (audit.Summary, error)
 }
 
 const (
@@ -71,6 +73,9 @@ func events() map[string]string {
 		"POST /approvals/:approval/deny":            "approval.denied",
 		"POST /policy/reload":                       "policy.reload",
 		"POST /policy/explain":                      notRecorded,
+		"GET /audit":                                "audit.read",
+		"GET /audit/review":                         "audit.read",
+		"POST /audit/reviews":                       "audit.reviewed",
 		"POST /stations/:station/shares/regenerate": "share.regenerated",
 	}
 }
@@ -80,10 +85,10 @@ func (s *Server) event(r route) string {
 	if event, ok := s.events[r.name()]; ok {
 		return event
 	}
-	if r.method == http.MethodGet || r.method == http.MethodHead {
-		return notRecorded
+	if r.changes() {
+		return anyEvent
 	}
-	return anyEvent
+	return notRecorded
 }
 
 // notes are what a handler adds to the record of what came of a call.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -15,11 +16,15 @@ import (
 
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/gateway/admin/wire/auditlog"
 	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/policy"
 )
 
-var _ Audit = (*audit.Log)(nil)
+var (
+	_ Audit      = (*audit.Log)(nil)
+	_ AuditHeads = (*audit.Log)(nil)
+)
 
 // clear is a cipher that hides nothing.
 type clear struct{}
@@ -127,14 +132,17 @@ type broken struct{ subjects }
 type subjects = Subjects
 
 // full is an audit log that can be written no more.
-type full struct{ err error }
+type full struct {
+	Audit
+	err error
+}
 
 func (f full) Append(audit.Record) error { return fmt.Errorf("%w: %w", audit.ErrUnavailable, f.err) }
 
 // H68, H69: what cannot be recorded is not done, and says why; reading goes on.
 func TestNothingIsDoneUnrecorded(t *testing.T) {
 	for fault, code := range map[error]string{syscall.EIO: "audit_unavailable", syscall.ENOSPC: "no_space"} {
-		w := newWorld(t, func(o *Options) { o.Audit = full{fault} })
+		w := newWorld(t, func(o *Options) { o.Audit = full{o.Audit, fault} })
 		_, err := w.local.CreateStation(t.Context(), wire.NewStation{Name: "jazz"})
 		wantCode(t, err, code)
 		all, err := w.local.Stations(t.Context())
@@ -200,5 +208,107 @@ func wantCode(t *testing.T, err error, code string) {
 	t.Helper()
 	if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Code != code {
 		t.Errorf("%v, not %s", err, code)
+	}
+}
+
+// P58: the log is read with a permission of its own, and who read it is in it.
+func TestReadingTheLogIsRecorded(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx := t.Context()
+	w.station("jazz")
+	auditor := w.remote(w.token(nil, policy.Audit))
+	list, err := auditor.Audit(ctx, client.AuditQuery{Event: "station", Since: w.now().Add(-time.Hour), Limit: 1})
+	must(t, err)
+	if len(list.Records) != 1 || list.Records[0].Object == "" || list.Records[0].Outcome != audit.Done {
+		t.Errorf("%+v", list)
+	}
+	read := w.records("audit.read")
+	if len(read) != 2 || read[1].Actor != "ann" || !strings.Contains(read[1].Object, "the last 1 records of station since 20") {
+		t.Errorf("%+v", read)
+	}
+	for _, a := range []policy.Action{policy.ReadAccess, policy.Listen, policy.ReadStatus} {
+		_, err := w.remote(w.token(nil, a)).Audit(ctx, client.AuditQuery{})
+		wantCode(t, err, "forbidden")
+	}
+	if list, err = w.local.Audit(ctx, client.AuditQuery{Actor: "ann"}); err != nil || len(list.Records) != 5 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// H55: a checkpoint comes signed, with what the catalogue knows.
+func TestCheckpointOfTheLog(t *testing.T) {
+	kept := audit.Head{Size: 7, Hash: [32]byte{1}}
+	w := newWorld(t, func(o *Options) {
+		o.AuditState.Kept = func(context.Context) (audit.Head, error) { return kept, nil }
+	})
+	p, err := w.local.AuditCheckpoint(t.Context())
+	must(t, err)
+	c, err := audit.OpenCheckpoint(p.Checkpoint, p.Key)
+	if got, ok := p.Catalogue.Head(); err != nil || c.Head != w.audit.Head() || !ok || got != kept {
+		t.Errorf("%+v, %+v, %v", p, c, err)
+	}
+}
+
+// P63: the digest is of what happened since the last review, is signed up to a
+// record that the log has, and status tells when the next is due.
+func TestAuditReview(t *testing.T) {
+	var faults []string
+	start := time.Unix(1_800_000_000, 0) // of the clock
+	w := newWorld(t, func(o *Options) {
+		o.Limits.AuditReviewEvery = 7 * 24 * time.Hour
+		o.AuditState.Check = func() (time.Time, []string) { return start, faults }
+		o.AuditState.Begun = start
+	})
+	ctx := t.Context()
+	w.station("jazz")
+	_, err := w.local.CreateStation(ctx, wire.NewStation{Name: "jazz"})
+	wantCode(t, err, "exists")
+	d, err := w.local.AuditDigest(ctx)
+	must(t, err)
+	count := func(counts []auditlog.Count, event, actor, outcome string) (n int) {
+		for _, c := range counts {
+			if c.Event == event && c.Actor == actor && c.Outcome == outcome {
+				n = c.N
+			}
+		}
+		return n
+	}
+	if d.After != 0 || d.Last != nil || d.Head.Size != 6 || count(d.Events, "station.created", "", audit.Done) != 1 ||
+		count(d.Events, "station.created", "", audit.Refused) != 1 || count(d.Actors, "", "local", audit.Done) != 1 || d.Checked == nil {
+		t.Errorf("%+v", d)
+	}
+	wrong := d.Head
+	wrong.Size++
+	_, err = w.local.SignAudit(ctx, auditlog.SignOff{Reviewer: "Ann", Head: wrong})
+	wantCode(t, err, "report_changed")
+	v, err := w.local.SignAudit(ctx, auditlog.SignOff{Reviewer: "Ann", Head: d.Head})
+	must(t, err)
+	if v.Size != 6 || v.Of != "musen/audit/test/peer" || v.Digest != d.Head.Hash || v.Reviewer != "Ann" || v.Signature == "" {
+		t.Errorf("%+v", v)
+	}
+	_, err = w.local.SignAudit(ctx, auditlog.SignOff{Reviewer: "Ann", Head: d.Head})
+	wantCode(t, err, "report_changed")
+	if d, err = w.local.AuditDigest(ctx); err != nil || d.After != 6 || d.Last == nil || d.Last.ID != v.ID || count(d.Events, "station.created", "", audit.Done) != 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	r, err := w.local.AccessReport(ctx)
+	if err != nil || r.Last != nil {
+		t.Errorf("taken for a review of access: %+v, %v", r.Last, err)
+	}
+	warned := func(words string) bool {
+		t.Helper()
+		s, err := w.local.Status(ctx)
+		must(t, err)
+		return slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, words) })
+	}
+	const due = "a review of the audit log is due since 2027-01-22"
+	w.clock.Store(7*24*3600 - 1)
+	if warned("audit log") {
+		t.Error("too early")
+	}
+	w.clock.Store(7 * 24 * 3600)
+	faults = []string{"f line 2, record 2: it was changed"}
+	if !warned(due) || !warned("the audit log is not as it was written: f line 2, record 2") {
+		t.Error("not told")
 	}
 }

@@ -32,7 +32,7 @@ func (s *Server) getStatus(c *gin.Context, _ call) error {
 	if err != nil {
 		return err
 	}
-	warnings, err := s.warnings(ctx)
+	warnings, err := s.Warnings(ctx)
 	if err != nil {
 		return err
 	}

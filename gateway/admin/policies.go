@@ -60,8 +60,8 @@ func (s *Server) reloadPolicy(c *gin.Context, in call) error {
 	return s.answer(c, http.StatusOK, access.FromPolicyState(st))
 }
 
-// warnings are what an operator should look at, in words.
-func (s *Server) warnings(ctx context.Context) ([]string, error) {
+// Warnings are what an operator should look at, in words.
+func (s *Server) Warnings(ctx context.Context) ([]string, error) {
 	list := []string{}
 	if st := s.Policies.State(); st.Fault != "" {
 		list = append(list, "policies that lie in the home are not in force since "+st.Failed.UTC().Format(time.RFC3339)+": "+st.Fault)
@@ -82,7 +82,11 @@ func (s *Server) warnings(ctx context.Context) ([]string, error) {
 	if !due.IsZero() {
 		list = append(list, "a review of access is due since "+due.UTC().Format(time.RFC3339)+": see `musen access review`")
 	}
-	return list, err
+	if err != nil {
+		return list, err
+	}
+	more, err := s.auditWarnings(ctx)
+	return append(list, more...), err
 }
 
 // explain answers how policy would decide a request, without doing anything.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -24,8 +23,8 @@ import (
 // Reviews keeps who looked at who may do what.
 type Reviews interface {
 	PutReview(ctx context.Context, v musen.Review) error
-	// Reviews are all, the last first.
-	Reviews(ctx context.Context) ([]musen.Review, error)
+	// Reviews are all of something, the last first.
+	Reviews(ctx context.Context, of string) ([]musen.Review, error)
 }
 
 // Uses knows which credentials are in use.
@@ -68,7 +67,7 @@ func (s *Server) report(ctx context.Context) (r access.Report, err error) {
 		r.Holdings = append(r.Holdings, more...)
 	}
 	r.Digest = digestOf(r.Holdings)
-	reviews, err := s.Reviews.Reviews(ctx)
+	reviews, err := s.Reviews.Reviews(ctx, musen.ReviewOfAccess)
 	if err == nil && len(reviews) > 0 {
 		last := access.FromReview(reviews[0])
 		r.Last = &last
@@ -272,16 +271,9 @@ func (s *Server) signOff(c *gin.Context, in call) error {
 	if r.Digest != req.Digest {
 		return errChanged
 	}
-	id := make([]byte, 8)
-	if _, err := io.ReadFull(s.Rand, id); err != nil {
-		return err
-	}
 	in.about("report %s by %q", r.Digest, req.Reviewer)
-	v := musen.Review{ID: hex.EncodeToString(id), Made: s.Now(), Reviewer: req.Reviewer, Actor: in.grant.Subject(), Digest: r.Digest}
-	if v.Signature, err = s.Issuer.Attest(access.FromReview(v)); err != nil {
-		return err
-	}
-	if err := s.Reviews.PutReview(ctx, v); err != nil {
+	v, err := s.sign(ctx, musen.Review{Of: musen.ReviewOfAccess, Reviewer: req.Reviewer, Actor: in.grant.Subject(), Digest: r.Digest})
+	if err != nil {
 		return err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "access reviewed", slog.String("digest", v.Digest), slog.String("by", in.grant.Kind()))
@@ -293,7 +285,7 @@ func (s *Server) overdue(ctx context.Context) (time.Time, error) {
 	if s.Limits.ReviewEvery <= 0 {
 		return time.Time{}, nil
 	}
-	reviews, err := s.Reviews.Reviews(ctx)
+	reviews, err := s.Reviews.Reviews(ctx, musen.ReviewOfAccess)
 	if err != nil {
 		return time.Time{}, err
 	}

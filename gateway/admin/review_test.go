@@ -24,10 +24,10 @@ func (m *memory) PutReview(_ context.Context, v musen.Review) error {
 	return nil
 }
 
-func (m *memory) Reviews(context.Context) ([]musen.Review, error) {
+func (m *memory) Reviews(_ context.Context, of string) ([]musen.Review, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.reviews), nil
+	return slices.DeleteFunc(slices.Clone(m.reviews), func(v musen.Review) bool { return v.Of != of }), nil
 }
 
 func (m *memory) LastUsed(id string) time.Time {

@@ -59,6 +59,7 @@ func risks() map[string]risk {
 		"PUT /roles":                                dangerous,
 		"POST /roles/revoke":                        perhaps,
 		"POST /access/reviews":                      harmless,
+		"POST /audit/reviews":                       harmless,
 		"POST /approvals/:approval/approve":         harmless, // it is the second person
 		"POST /approvals/:approval/deny":            harmless,
 		"POST /policy/reload":                       dangerous,

@@ -102,7 +102,7 @@ func routes() []route {
 		{post, services, onNode, managePeers, nil, (*Server).addService},
 		{http.MethodDelete, services + "/:service", onNode, managePeers, nil, (*Server).removeService},
 	}
-	return append(table, accessRoutes()...)
+	return slices.Concat(table, accessRoutes(), auditRoutes())
 }
 
 // accessRoutes are about who may do what.

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -25,7 +24,11 @@ func TestRecordsAreKept(t *testing.T) {
 	l := open(t, dir)
 	add(t, l, 4)
 	noErr(t, l.Close())
+	begun := l.Begun()
 	l = open(t, dir)
+	if !l.Begun().Equal(begun) || begun.IsZero() || l.Origin() != origin {
+		t.Errorf("begun at %v, not %v; %s", l.Begun(), begun, l.Origin())
+	}
 	want := Record{
 		Event: "approval.given", Outcome: Refused, Code: "own_request", By: "token", Actor: "bob", Credential: "j1", Object: "/approvals/1",
 		Reason: "ticket 7", Request: "r2", Facts: map[string]string{"digest": "d"},
@@ -57,7 +60,7 @@ func TestRecordsAreKept(t *testing.T) {
 	}
 	s, err := l.Summarize(Query{After: 1})
 	noErr(t, err)
-	if s.Records != 6 || s.First.Seq != 2 || s.Last.Seq != 7 || !slices.Equal(s.Events, []Count{{"approval.given", Refused, "", 1}, {"subject.set", Done, "", 5}}) ||
+	if s.Records != 6 || s.Head != l.Head() || s.First.Seq != 2 || s.Last.Seq != 7 || !slices.Equal(s.Events, []Count{{"approval.given", Refused, "", 1}, {"subject.set", Done, "", 5}}) ||
 		!slices.Equal(s.Actors, []Count{{"", Refused, "bob", 1}, {"", Done, "local", 5}}) {
 		t.Errorf("%+v", s)
 	}
@@ -223,9 +226,7 @@ func TestCheckpoints(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
 	l := open(t, dir)
 	add(t, l, 2)
-	signed, err := l.Checkpoint()
-	noErr(t, err)
-	key, err := VerifierKey(origin, l.o.Key.Public().(ed25519.PublicKey))
+	signed, key, err := l.Checkpoint()
 	noErr(t, err)
 	c, err := OpenCheckpoint(signed, key)
 	if err != nil || c.Head != l.Head() || c.Origin != origin || CheckpointOrigin(signed) != origin || c.Made.IsZero() {

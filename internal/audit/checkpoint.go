@@ -36,23 +36,22 @@ func VerifierKey(origin string, key ed25519.PublicKey) (string, error) {
 	return note.NewEd25519VerifierKey(origin, key)
 }
 
-// Checkpoint signs what is durable now, as a signed note.
-func (l *Log) Checkpoint() (string, error) {
-	key, err := VerifierKey(l.o.Origin, l.o.Key.Public().(ed25519.PublicKey))
-	if err != nil {
-		return "", fmt.Errorf("sign a checkpoint: %w", err)
+// Checkpoint signs what is durable now, as a signed note. key verifies it.
+func (l *Log) Checkpoint() (signed, key string, err error) {
+	h := l.Head()
+	text := fmt.Sprintf("%s\n%d\n%s\n%s\n", l.o.Origin, h.Size, base64.StdEncoding.EncodeToString(h.Hash[:]), l.o.Now().UTC().Format(time.RFC3339))
+	if key, err = VerifierKey(l.o.Origin, l.o.Key.Public().(ed25519.PublicKey)); err != nil {
+		return "", "", fmt.Errorf("sign a checkpoint: %w", err)
 	}
 	v, err := note.NewVerifier(key)
 	if err != nil {
-		return "", fmt.Errorf("sign a checkpoint: %w", err)
+		return "", "", fmt.Errorf("sign a checkpoint: %w", err)
 	}
-	h := l.Head()
-	text := fmt.Sprintf("%s\n%d\n%s\n%s\n", l.o.Origin, h.Size, base64.StdEncoding.EncodeToString(h.Hash[:]), l.o.Now().UTC().Format(time.RFC3339))
-	signed, err := note.Sign(&note.Note{Text: text}, signer{v, l.o.Key})
+	b, err := note.Sign(&note.Note{Text: text}, signer{v, l.o.Key})
 	if err != nil {
-		return "", fmt.Errorf("sign a checkpoint: %w", err)
+		return "", "", fmt.Errorf("sign a checkpoint: %w", err)
 	}
-	return string(signed), nil
+	return string(b), key, nil
 }
 
 // OpenCheckpoint verifies a checkpoint with the key of VerifierKey. The error

@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A Log is an open log. It is safe for concurrent use. One process at a time
 // may have it open.
 type Log struct {
-	o Options
+	o     Options
+	begun time.Time
 
 	mu    sync.Mutex
 	queue []*waiting
@@ -45,6 +47,7 @@ func Open(o Options) (*Log, error) {
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open the audit log %s: %w", o.Dir, errors.Join(err, l.closeFile()))
 	}
+	l.begun = firstTime(o.Dir)
 	return l, nil
 }
 
@@ -164,6 +167,12 @@ func syncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// Origin is the name of the log in checkpoints.
+func (l *Log) Origin() string { return l.o.Origin }
+
+// Begun is when the first record was made, if it can be read.
+func (l *Log) Begun() time.Time { return l.begun }
 
 // Head is the state of the log: what is durable.
 func (l *Log) Head() Head {

@@ -25,21 +25,21 @@ func (q Query) wants(r Record) bool {
 		(q.Event == "" || r.Event == q.Event || strings.HasPrefix(r.Event, q.Event+".")) && (q.Actor == "" || r.Actor == q.Actor)
 }
 
-// Each calls f with every record that is wanted, in order, as far as the files
-// can be read; Limit is not looked at.
-func (l *Log) Each(q Query, f func(Record)) error {
+// each calls f with every record that is wanted, and the head that it made, in
+// order; Limit is not looked at.
+func (l *Log) each(q Query, f func(Record, Head)) error {
 	names, err := files(l.o.Dir)
 	if err != nil {
 		return fmt.Errorf("read the audit log: %w", err)
 	}
 	until := l.Head().Size // what comes later may not be durable
 	s := &scanner{}
-	s.each = func(rec line, _ [sha256.Size]byte) {
+	s.each = func(rec line, hash [sha256.Size]byte) {
 		if rec.Seq <= q.After || rec.Seq > until || rec.Time.Before(q.Since) {
 			return
 		}
 		if r := l.o.record(rec); q.wants(r) {
-			f(r)
+			f(r, Head{rec.Seq, hash})
 		}
 	}
 	for i, name := range names {
@@ -47,6 +47,9 @@ func (l *Log) Each(q Query, f func(Record)) error {
 			if next, _ := firstOf(names[i+1]); next <= q.After+1 {
 				continue
 			}
+		}
+		if first, _ := firstOf(name); q.Until > 0 && first > q.Until {
+			return nil
 		}
 		if err := s.file(l.o.Dir, name, i+1 == len(names)); err != nil {
 			return fmt.Errorf("read the audit log: %w", err)
@@ -58,7 +61,7 @@ func (l *Log) Each(q Query, f func(Record)) error {
 // List returns the records that are wanted, in order.
 func (l *Log) List(q Query) ([]Record, error) {
 	var all []Record
-	err := l.Each(q, func(r Record) {
+	err := l.each(q, func(r Record, _ Head) {
 		if q.Limit > 0 && len(all) == 2*q.Limit {
 			all = append(all[:0], all[q.Limit:]...)
 		}
@@ -99,6 +102,7 @@ type Count struct {
 // A Summary is a digest of records.
 type Summary struct {
 	First, Last Record // zero: there is none
+	Head        Head   // that Last made
 	Records     int
 	Events      []Count // by event and outcome, by name
 	Actors      []Count // by actor and outcome, by name; Begun is left out
@@ -107,7 +111,8 @@ type Summary struct {
 // Summarize counts the records that are wanted.
 func (l *Log) Summarize(q Query) (s Summary, err error) {
 	events, actors := map[Count]int{}, map[Count]int{}
-	err = l.Each(q, func(r Record) {
+	err = l.each(q, func(r Record, head Head) {
+		s.Head = head
 		if s.Records == 0 {
 			s.First = r
 		}

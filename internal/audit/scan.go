@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -46,6 +47,25 @@ func files(dir string) (names []string, err error) {
 		}
 	}
 	return names, err
+}
+
+// firstTime is when the first record in a folder was made; zero if that cannot
+// be read.
+func firstTime(dir string) time.Time {
+	f, err := os.Open(filepath.Join(dir, fileName(1)))
+	if err != nil {
+		return time.Time{}
+	}
+	defer f.Close()
+	b, err := bufio.NewReaderSize(f, maxLine).ReadSlice('\n')
+	if err != nil {
+		return time.Time{}
+	}
+	l, _, err := decode(bytes.TrimSuffix(b, []byte{'\n'}))
+	if err != nil {
+		return time.Time{}
+	}
+	return l.Time
 }
 
 // A Fault is something that is not as the log wrote it.

@@ -54,6 +54,7 @@ func (e *Error) Error() string {
 type Client struct {
 	base  string // of all routes, without a slash at its end
 	token string // empty on the socket, which speaks for itself
+	why   string // recorded with what is changed
 	http  *http.Client
 }
 
@@ -112,6 +113,10 @@ func newClient(base, token string) *Client {
 
 func (c *Client) transport() *http.Transport { return c.http.Transport.(*http.Transport) }
 
+// Because makes the client say why, a purpose or a ticket, with all that it asks
+// for from now on.
+func (c *Client) Because(why string) { c.why = why }
+
 // Close closes the connections that no call is using.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -168,6 +173,9 @@ func (c *Client) do(req *http.Request, out any) error {
 func (c *Client) send(req *http.Request) (*http.Response, error) {
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.why != "" {
+		req.Header.Set("Musen-Reason", c.why)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

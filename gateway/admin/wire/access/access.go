@@ -142,9 +142,15 @@ type Review struct {
 	Actor     string    `json:"by"`
 	Digest    string    `json:"digest"`
 	Signature string    `json:"signature"`
+	Of        string    `json:"of,omitempty"`   // name of the audit log; empty: of who may do what
+	Size      uint64    `json:"size,omitempty"` // the last record that was reviewed
 }
 
-// FromReview is v as it is sent.
+// FromReview is v as it is sent, and signed.
 func FromReview(v musen.Review) Review {
-	return Review{ID: v.ID, Made: v.Made.UTC(), Reviewer: v.Reviewer, Actor: v.Actor, Digest: v.Digest, Signature: v.Signature}
+	of := v.Of
+	if of == musen.ReviewOfAccess {
+		of = ""
+	}
+	return Review{Of: of, Size: v.Size, ID: v.ID, Made: v.Made.UTC(), Reviewer: v.Reviewer, Actor: v.Actor, Digest: v.Digest, Signature: v.Signature}
 }
