@@ -38,7 +38,7 @@ const ownerQuery = `SELECT id, station, state, multihash, codec, sealed_size FRO
 // blocks of nobody get.
 func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (musen.Segment, error) {
 	var r segmentRow
-	err := c.owner.QueryRowContext(ctx, []byte(mh)).
+	err := c.owner.QueryRowContext(c.store.quick(ctx), []byte(mh)).
 		Scan(&r.ID, &r.Station, &r.State, &r.Multihash, &r.Codec, &r.SealedSize)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = musen.ErrNotFound

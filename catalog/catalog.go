@@ -85,6 +85,9 @@ type store interface {
 	announce(ctx context.Context, tx bun.Tx, kinds []kind) (step, error)
 	// shared reports whether other processes may write.
 	shared() bool
+	// quick is ctx for the look-up of one row by an index. Where that takes
+	// microseconds it is not cancelled: to be ready for that would cost as much.
+	quick(ctx context.Context) context.Context
 	// snapshot has f read one state of the database.
 	snapshot(ctx context.Context, f func(db bun.IDB) error) error
 	// wipe makes what committed writes overwrote vanish from every file.

@@ -301,6 +301,8 @@ func (s *postgresStore) announce(ctx context.Context, tx bun.Tx, kinds []kind) (
 
 func (s *postgresStore) shared() bool { return true }
 
+func (s *postgresStore) quick(ctx context.Context) context.Context { return ctx }
+
 func (s *postgresStore) snapshot(ctx context.Context, f func(bun.IDB) error) error {
 	err := s.reads.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		func(_ context.Context, tx bun.Tx) error { return f(tx) })

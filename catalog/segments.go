@@ -214,7 +214,7 @@ func (c *Catalog) selectSegments(rows any) *bun.SelectQuery {
 // was removed only the tombstone is left: its ids, CID, times and sizes.
 func (c *Catalog) Segment(ctx context.Context, mh multihash.Multihash) (musen.Segment, error) {
 	var r segmentRow
-	rows, err := c.segment.QueryContext(ctx, []byte(mh))
+	rows, err := c.segment.QueryContext(c.store.quick(ctx), []byte(mh))
 	if err == nil {
 		defer rows.Close()
 		if rows.Next() {

@@ -253,6 +253,8 @@ func (s *sqliteStore) announce(context.Context, bun.Tx, []kind) (step, error) { 
 
 func (s *sqliteStore) shared() bool { return false }
 
+func (s *sqliteStore) quick(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
 func (s *sqliteStore) snapshot(_ context.Context, f func(bun.IDB) error) error { return f(s.reads) }
 
 func (s *sqliteStore) explain(err error) error { return explainSQLite(err) }
