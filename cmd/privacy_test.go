@@ -2,15 +2,12 @@ package cmd_test
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -118,26 +115,10 @@ func shout(t *testing.T, to, what string) {
 // any file of a node, in its log down to debug, in its metrics, in what its API
 // answers or in the calls that it makes; nor is any piece of a token or a link.
 func TestNothingTellsWhereListenersAre(t *testing.T) {
-	told := make(chan string, 100)
-	ops := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		told <- string(body)
-	}))
-	defer ops.Close()
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	ca := write("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ops.Certificate().Raw})))
-	secret := write("secret", "whsec_"+base64.StdEncoding.EncodeToString([]byte("QuS2xTn5zjVbY8oKcE1mWpL0rGdHa9fI")))
-	r := startRadio(t,
+	told, env := startOps(t)
+	r := startRadio(t, append(env,
 		"MUSEN_PUBLIC_TRUSTED_PROXIES="+proxy, "MUSEN_PUBLIC_CLIENT_HEADER=X-Forwarded-For", "MUSEN_LOG_LEVEL=debug",
-		"MUSEN_METRICS_ADDRESS=127.0.0.1:0", "MUSEN_ALERTS_URL="+ops.URL, "MUSEN_ALERTS_CA_FILE="+ca, "MUSEN_ALERTS_SECRET_FILE="+secret,
-		"MUSEN_ALERTS_ALLOW_PRIVATE=127.0.0.1", "MUSEN_ALERTS_REFUSALS=5")
+		"MUSEN_METRICS_ADDRESS=127.0.0.1:0", "MUSEN_ALERTS_REFUSALS=5")...)
 	song := r.add("../testdata/audio/01-station-ident.mp3")
 	token := strings.TrimSpace(r.musen("token", "issue", "--station", "jazz", "--subject", "ann"))
 	link, err := url.Parse(strings.TrimSpace(r.musen("link", song.CID)))

@@ -47,7 +47,7 @@ func Open(o Options) (*Log, error) {
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open the audit log %s: %w", o.Dir, errors.Join(err, l.closeFile()))
 	}
-	l.begun = firstTime(o.Dir)
+	l.begun = firstTime(filepath.Join(o.Dir, fileName(1)))
 	return l, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -25,13 +26,9 @@ func (q Query) wants(r Record) bool {
 		(q.Event == "" || r.Event == q.Event || strings.HasPrefix(r.Event, q.Event+".")) && (q.Actor == "" || r.Actor == q.Actor)
 }
 
-// each calls f with every record that is wanted, and the head that it made, in
-// order; Limit is not looked at.
-func (l *Log) each(q Query, f func(Record, Head)) error {
-	names, err := files(l.o.Dir)
-	if err != nil {
-		return fmt.Errorf("read the audit log: %w", err)
-	}
+// each calls f with every record that is wanted of some files, and the head that
+// it made, in order; Limit is not looked at.
+func (l *Log) each(names []string, q Query, f func(Record, Head)) error {
 	until := l.Head().Size // what comes later may not be durable
 	s := &scanner{}
 	s.each = func(rec line, hash [sha256.Size]byte) {
@@ -42,35 +39,39 @@ func (l *Log) each(q Query, f func(Record, Head)) error {
 			f(r, Head{rec.Seq, hash})
 		}
 	}
-	for i, name := range names {
-		if i+1 < len(names) {
-			if next, _ := firstOf(names[i+1]); next <= q.After+1 {
-				continue
-			}
-		}
-		if first, _ := firstOf(name); q.Until > 0 && first > q.Until {
-			return nil
-		}
-		if err := s.file(l.o.Dir, name, i+1 == len(names)); err != nil {
+	for _, name := range names {
+		if err := s.file(l.o.Dir, name, true); err != nil {
 			return fmt.Errorf("read the audit log: %w", err)
 		}
 	}
 	return nil
 }
 
-// List returns the records that are wanted, in order.
-func (l *Log) List(q Query) ([]Record, error) {
-	var all []Record
-	err := l.each(q, func(r Record, _ Head) {
-		if q.Limit > 0 && len(all) == 2*q.Limit {
-			all = append(all[:0], all[q.Limit:]...)
+// List returns the records that are wanted, in order. It reads no more files
+// than it must.
+func (l *Log) List(q Query) (all []Record, err error) {
+	names, err := files(l.o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	for i := len(names) - 1; i >= 0; i-- {
+		var found []Record
+		err := l.each(names[i:i+1], q, func(r Record, _ Head) { found = append(found, r) })
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, r)
-	})
+		all = append(found, all...)
+		first, _ := firstOf(names[i])
+		begun := firstTime(filepath.Join(l.o.Dir, names[i]))
+		older := !begun.IsZero() && begun.Before(q.Since) // all files before this one are
+		if older || first <= q.After+1 || q.Limit > 0 && len(all) >= q.Limit {
+			break
+		}
+	}
 	if q.Limit > 0 && len(all) > q.Limit {
 		all = all[len(all)-q.Limit:]
 	}
-	return all, err
+	return all, nil
 }
 
 // Latest returns the last record of an event, and whether there is one.
@@ -111,7 +112,17 @@ type Summary struct {
 // Summarize counts the records that are wanted.
 func (l *Log) Summarize(q Query) (s Summary, err error) {
 	events, actors := map[Count]int{}, map[Count]int{}
-	err = l.each(q, func(r Record, head Head) {
+	names, err := files(l.o.Dir)
+	if err != nil {
+		return s, fmt.Errorf("read the audit log: %w", err)
+	}
+	for len(names) > 1 { // those that end before
+		if next, _ := firstOf(names[1]); next > q.After+1 {
+			break
+		}
+		names = names[1:]
+	}
+	err = l.each(names, q, func(r Record, head Head) {
 		s.Head = head
 		if s.Records == 0 {
 			s.First = r

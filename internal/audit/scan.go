@@ -49,10 +49,10 @@ func files(dir string) (names []string, err error) {
 	return names, err
 }
 
-// firstTime is when the first record in a folder was made; zero if that cannot
-// be read.
-func firstTime(dir string) time.Time {
-	f, err := os.Open(filepath.Join(dir, fileName(1)))
+// firstTime is when the first record in a file was made; zero if that cannot be
+// read.
+func firstTime(path string) time.Time {
+	f, err := os.Open(path)
 	if err != nil {
 		return time.Time{}
 	}
