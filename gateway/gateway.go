@@ -6,6 +6,8 @@
 //	GET, HEAD, POST /s/{share}               a share: its password, then a session
 //	GET, HEAD /stations/{station}            the page that plays a station, for a session or token
 //	GET, HEAD /stations/{station}/segments   what it plays, with fresh links
+//	GET, HEAD, POST /reports                 anybody reports a segment, a share or a station
+//	GET, HEAD /reports/{receipt}             what became of a report
 //	GET, HEAD /.well-known/jwks.json         the public keys of the node's own tokens
 //	GET, HEAD /healthz                       the process answers
 //	GET, HEAD /readyz                        the node can serve

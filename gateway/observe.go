@@ -95,7 +95,7 @@ func methodName(m string) string {
 }
 
 // refuseOversize refuses requests that are larger than any honest one, and
-// those with a body, which no route takes but that of shares.
+// those with a body, which few routes take; see bodyOf.
 func (s *Server) refuseOversize(c *gin.Context) {
 	r, l := c.Request, s.o.Limits
 	fields := 0
@@ -108,7 +108,7 @@ func (s *Server) refuseOversize(c *gin.Context) {
 		err = problem.URITooLong
 	case fields > l.Headers:
 		err = problem.HeaderTooLarge
-	case c.FullPath() == shareRoute && r.Method == http.MethodPost && r.ContentLength >= 0 && r.ContentLength <= maxForm:
+	case r.ContentLength >= 0 && r.ContentLength <= bodyOf(r.Method, c.FullPath()):
 		return
 	case r.ContentLength != 0:
 		err = problem.BadRequest
@@ -120,6 +120,19 @@ func (s *Server) refuseOversize(c *gin.Context) {
 	_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(time.Second))
 	s.refuse(c, err)
 	c.Abort()
+}
+
+// bodyOf is the longest body that a route takes.
+func bodyOf(method, route string) int64 {
+	switch {
+	case method != http.MethodPost:
+		return 0
+	case route == shareRoute:
+		return maxForm
+	case route == reportsRoute:
+		return maxReport
+	}
+	return 0
 }
 
 // refuse answers with the problem that err is, counts it, and logs what went

@@ -56,8 +56,8 @@ type Passwords interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
 }
 
-// Pages are the parts of the routes for people: shares, and the pages and lists
-// of stations. All must be set.
+// Pages are the parts of the routes for people: shares, the pages and lists of
+// stations, and reports. All of the first group must be set.
 type Pages struct {
 	Shares    Shares
 	Library   Library
@@ -66,6 +66,10 @@ type Pages struct {
 	Passwords Passwords
 	LinkTTL   time.Duration // of the links that a load of a list mints
 	Base      string        // path under which a proxy serves the listener, such as /radio; usually none
+
+	Reports     Reports       // nil: none are taken
+	KeepReports time.Duration // how long what became of one is told
+	Guidelines  string        // URL of what people may play; empty: nothing is shown
 }
 
 func (p *Pages) check() error {
@@ -84,6 +88,7 @@ type pages struct {
 	visits      *limit.Buckets // of a client to shares, whatever comes of them
 	wrong       *limit.Buckets // passwords of a client
 	wrongShares *limit.Buckets // passwords for a share
+	reports     reportLimits
 }
 
 // newPages makes what is served for people.
@@ -97,7 +102,7 @@ func newPages(p *Pages, now func() time.Time) (*pages, error) {
 	}
 	const keys = 1 << 14 // of clients and shares at a time, in a megabyte
 	return &pages{
-		Pages: p, templates: templates, sites: http.NewCrossOriginProtection(),
+		Pages: p, templates: templates, sites: http.NewCrossOriginProtection(), reports: newReportLimits(now),
 		visits:      limit.New(limit.Options{Every: time.Second, Burst: 60, Keys: keys, Now: now}),
 		wrong:       limit.New(limit.Options{Every: 30 * time.Second, Burst: 10, Keys: keys, Now: now}),
 		wrongShares: limit.New(limit.Options{Every: 2 * time.Second, Burst: 100, Keys: keys, Now: now}),
@@ -111,8 +116,15 @@ func (s *Server) routePages(e *gin.Engine) {
 		e.Handle(method, "/stations/:station", s.showStation)
 		e.Handle(method, "/stations/:station/segments", s.listStation)
 		e.Handle(method, "/web/:file", s.serveFile)
+		if s.pages.Reports != nil {
+			e.Handle(method, reportsRoute, s.showReportForm)
+			e.Handle(method, reportsRoute+"/:receipt", s.showReceipt)
+		}
 	}
 	e.POST(shareRoute, s.enterShare)
+	if s.pages.Reports != nil {
+		e.POST(reportsRoute, s.takeReport)
+	}
 }
 
 // pagePolicy lets a page load only what the gateway itself serves, and nobody
@@ -140,14 +152,16 @@ func setPrivate(h http.Header) {
 
 // filled is what a template is filled in with.
 type filled struct {
-	Base string
-	Of   any
+	Base       string
+	Guidelines string
+	Reports    bool // are taken
+	Of         any
 }
 
 // page answers with a template.
 func (s *Server) page(c *gin.Context, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := s.pages.templates.ExecuteTemplate(&b, name, filled{s.pages.Base, data}); err != nil {
+	if err := s.pages.templates.ExecuteTemplate(&b, name, filled{s.pages.Base, s.pages.Guidelines, s.pages.Reports != nil, data}); err != nil {
 		s.refuse(c, fmt.Errorf("fill in %s: %w", name, err))
 		return
 	}

@@ -60,7 +60,7 @@ func TestEveryRouteIsListed(t *testing.T) {
 	s := r.open(hasher(t), func(o *Options) {
 		count.Opener, count.Library, count.Decider = o.Opener, o.Pages.Library, o.Pages.Policy
 		o.Opener, o.Pages.Library, o.Pages.Policy = count, count, count
-		o.ClientHeader, o.Proxies = "", nil
+		o.ClientHeader, o.Proxies, o.Pages.Reports = "", nil, newArchive(t)
 		o.KeySet = func() ([]byte, error) { return []byte(`{"keys":[]}`), nil }
 	})
 	_, secret := r.share("jazz", nil)
@@ -72,7 +72,7 @@ func TestEveryRouteIsListed(t *testing.T) {
 		"/stations/:station":          {"jazz", "other", "nowhere"},
 		"/stations/:station/segments": {"jazz", "other", "nowhere"},
 	}
-	public := []string{"/ipfs/:cid", "/s/:share", "/web/:file", "/healthz", "/readyz", "/.well-known/jwks.json"}
+	public := []string{"/ipfs/:cid", "/s/:share", "/web/:file", "/healthz", "/readyz", "/.well-known/jwks.json", "/reports", "/reports/:receipt"}
 	for _, route := range s.server.engine.Routes() {
 		names, wants := gated[route.Path]
 		if !wants {

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"time"
@@ -16,7 +14,7 @@ import (
 	"github.com/musenai/musen/policy"
 )
 
-// shareRoute is the route of a share, the only one that takes a body.
+// shareRoute is the route of a share, which takes a form.
 const shareRoute = "/s/:share"
 
 // sessionCookie is the name of the cookie that holds the session of a share. The
@@ -254,21 +252,13 @@ func sessionOf(r *http.Request) (raw string, err error) {
 
 // readForm reads the form of a share: the password in it, or "".
 func (s *Server) readForm(c *gin.Context) (password string, err error) {
-	r := c.Request
-	types := r.Header.Values("Content-Type")
-	if len(types) != 1 || r.Header.Get("Content-Encoding") != "" {
-		return "", problem.UnsupportedMedia
-	}
-	if mediaType, _, err := mime.ParseMediaType(types[0]); err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return "", problem.UnsupportedMedia
-	}
-	control := http.NewResponseController(c.Writer)
-	_ = control.SetReadDeadline(time.Now().Add(s.o.Limits.HeaderTimeout)) // a recorder has none
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, r.Body, maxForm))
+	mediaType, body, err := s.readBody(c, maxForm)
 	if err != nil {
 		return "", err
 	}
-	_ = control.SetReadDeadline(time.Time{}) // when it passes, a request counts as abandoned
+	if mediaType != formType {
+		return "", problem.UnsupportedMedia
+	}
 	return parseForm(string(body))
 }
 

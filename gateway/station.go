@@ -71,17 +71,22 @@ func (s *Server) listStation(c *gin.Context) {
 		s.refuse(c, err)
 		return
 	}
+	s.answerJSON(c, http.StatusOK, page)
+}
+
+// answerJSON answers with v.
+func (s *Server) answerJSON(c *gin.Context, status int, v any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false) // it is no page: links stay as they are
-	if err := encoder.Encode(page); err != nil {
+	if err := encoder.Encode(v); err != nil {
 		s.refuse(c, err)
 		return
 	}
 	h := c.Writer.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	c.Status(http.StatusOK)
+	c.Status(status)
 	_, _ = c.Writer.Write(body.Bytes()) // a client that is gone needs no answer; net/http sends HEAD none
 	s.answers.Send(c.Writer)
 }

@@ -7,6 +7,7 @@ const list = document.getElementById("segments");
 const more = document.getElementById("more");
 const now = document.getElementById("now");
 const said = document.getElementById("said");
+const report = document.getElementById("report"); // may not be there
 const address = document.body.dataset.segments;
 
 const segments = new Map(); // by CID, in the order of the station
@@ -131,6 +132,10 @@ async function start(cid, at = 0) {
   }
   const segment = segments.get(cid);
   now.textContent = name(segment);
+  if (report) {
+    report.search = "?about=" + cid;
+    report.textContent = "Report this segment";
+  }
   audio.src = segment.url;
   if (at > 0) audio.currentTime = at;
   try {

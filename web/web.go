@@ -17,7 +17,7 @@ import (
 //go:embed *.html *.js *.css
 var files embed.FS
 
-// Pages are the templates of share.html, station.html and refused.html.
+// Pages are the templates of the pages, named as their files.
 func Pages() (*template.Template, error) {
 	t, err := template.ParseFS(files, "*.html")
 	if err != nil {

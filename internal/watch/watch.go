@@ -1,6 +1,6 @@
 // Package watch counts what looks like abuse: one credential that is used from
 // many networks, audio that is taken faster than anybody listens, bursts of
-// refusals, guesses at passwords. What goes beyond a threshold is told once.
+// refusals, guesses at passwords, many who report the same. What goes beyond a threshold is told once.
 //
 // Clients are pseudonyms, and nothing is counted for longer than an hour, which
 // must not be longer than a pseudonym lives. Memory is bounded: when there are
@@ -26,14 +26,15 @@ const (
 	Refusals Rule = "refusals" // requests of one client that were refused, in ten minutes
 	Denied   Rule = "denied"   // different segments that one bearer asked for and may not have, in ten minutes
 	Guesses  Rule = "guesses"  // wrong passwords for one share, in ten minutes
+	Reported Rule = "reported" // clients that reported one segment or station, in an hour
 )
 
 // Rules are all rules.
-func Rules() []Rule { return []Rule{Networks, Scraping, Refusals, Denied, Guesses} }
+func Rules() []Rule { return []Rule{Networks, Scraping, Refusals, Denied, Guesses, Reported} }
 
 // Window is the time in which r counts.
 func (r Rule) Window() time.Duration {
-	if r == Networks || r == Scraping {
+	if r == Networks || r == Scraping || r == Reported {
 		return time.Hour
 	}
 	return 10 * time.Minute
@@ -72,6 +73,7 @@ type Alert struct {
 	At        time.Time
 	Bearer    Bearer // zero: nobody who is known
 	Share     string // whose password was guessed at
+	About     string // CID of the segment, or path of the station, that was reported
 	Count     int    // what was counted when the threshold was passed
 	Threshold int
 	Window    time.Duration
@@ -143,6 +145,13 @@ func (w *Watch) Denied(b Bearer, segment string) {
 // Guessed notes that a wrong password was given for a share.
 func (w *Watch) Guessed(share string) {
 	w.count(Guesses, share, Alert{Share: share}, (*entry).more)
+}
+
+// Reported notes that a client reported a segment or a station.
+func (w *Watch) Reported(about string, c Client) {
+	if w != nil {
+		w.count(Reported, about, Alert{About: about}, func(e *entry) int { return e.meet(c, w.o.Thresholds[Reported]+1) })
+	}
 }
 
 // count has add count one more thing under key, and tells when that is beyond
