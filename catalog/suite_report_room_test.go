@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -65,6 +66,7 @@ func TestReportFlood(t *testing.T) {
 	jazz, blues := f.station("jazz"), f.station("blues")
 	song := f.add(jazz.ID, 1, nil)
 	honest, _ := f.report(musen.NewReport{CID: song.CID, Reporter: "ann", Text: "mine"})
+	f.clock.forward(time.Second)
 	var songs []musen.Segment
 	for range 2 * catalog.MaxOpenOfOne {
 		songs = append(songs, f.add(blues.ID, 1, nil))

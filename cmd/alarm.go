@@ -58,7 +58,7 @@ func (n *runningNode) startWatch() error {
 	n.watch = watch.New(watch.Options{
 		Thresholds: map[watch.Rule]int{
 			watch.Networks: c.Networks, watch.Scraping: c.Scraping, watch.Refusals: c.Refusals,
-			watch.Denied: c.Denied, watch.Guesses: c.Guesses,
+			watch.Denied: c.Denied, watch.Guesses: c.Guesses, watch.Reported: c.Reported,
 		},
 		Now: time.Now, Tell: a.tell,
 	})
@@ -136,6 +136,7 @@ type anomaly struct {
 	Subject    string `json:"subject,omitempty"`
 	Credential string `json:"credential,omitempty"` // id of a token, link or session
 	Share      string `json:"share,omitempty"`      // id
+	About      string `json:"about,omitempty"`      // CID of a segment or path of a station, for reports
 	Suspended  bool   `json:"suspended"`            // the subject, or the session
 }
 
@@ -158,7 +159,7 @@ func (a *alarm) handle(ctx context.Context, x watch.Alert) {
 	}
 	a.sender.Send("musen.anomaly", anomaly{
 		Rule: string(x.Rule), Count: x.Count, Threshold: x.Threshold, Window: int64(x.Window / time.Second),
-		Subject: x.Bearer.Subject, Credential: x.Bearer.Credential, Share: x.Share, Suspended: suspended,
+		Subject: x.Bearer.Subject, Credential: x.Bearer.Credential, Share: x.Share, About: x.About, Suspended: suspended,
 	})
 }
 

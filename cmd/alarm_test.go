@@ -18,6 +18,7 @@ import (
 
 	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/config"
+	"github.com/musenai/musen/internal/alert"
 	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy"
@@ -42,17 +43,17 @@ func newRows(t *testing.T) *catalog.Catalog {
 	return rows
 }
 
-// P39, P61, P62: whoever breaks a rule that suspends is suspended, with the
-// reason; of a share it is the one session. The operator's own system hears of
-// it, and the log does not say who it was.
-func TestWhatIsDoneAboutAnAlert(t *testing.T) {
+// newReceiver starts a system of an operator's own, which tells what it is
+// called about, and what calls it.
+func newReceiver(t *testing.T, log *slog.Logger) (*alert.Sender, <-chan map[string]any) {
+	t.Helper()
 	told := make(chan map[string]any, 10)
 	ops := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var call struct{ Data map[string]any }
 		_ = json.NewDecoder(r.Body).Decode(&call)
 		told <- call.Data
 	}))
-	defer ops.Close()
+	t.Cleanup(ops.Close)
 	dir := t.TempDir()
 	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret")
 	for path, text := range map[string]string{
@@ -63,18 +64,25 @@ func TestWhatIsDoneAboutAnAlert(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var text strings.Builder
-	log := slog.New(slog.NewTextHandler(&text, nil))
-	settings := config.Alerts{URL: ops.URL, SecretFile: secret, CAFile: ca, AllowPrivate: []string{"127.0.0.1"}}
-	sender, err := newSender(settings, log)
+	sender, err := newSender(config.Alerts{URL: ops.URL, SecretFile: secret, CAFile: ca, AllowPrivate: []string{"127.0.0.1"}}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sender.Close()
+	t.Cleanup(func() { sender.Close() })
+	return sender, told
+}
+
+// P39, P61, P62: whoever breaks a rule that suspends is suspended, with the
+// reason; of a share it is the one session. The operator's own system hears of
+// it, and the log does not say who it was.
+func TestWhatIsDoneAboutAnAlert(t *testing.T) {
+	var text strings.Builder
+	log := slog.New(slog.NewTextHandler(&text, nil))
+	sender, told := newReceiver(t, log)
 	rows := newRows(t)
 	recorded := map[string]int{}
 	a := &alarm{suspend: []string{"scraping"}, rows: rows, sender: sender, log: log, record: func(r audit.Record) { recorded[r.Event]++ }}
-	alert := func(rule watch.Rule, b watch.Bearer) watch.Alert {
+	broken := func(rule watch.Rule, b watch.Bearer) watch.Alert {
 		return watch.Alert{Rule: rule, At: time.Now(), Bearer: b, Count: 25, Threshold: 24, Window: rule.Window()}
 	}
 	for _, c := range []struct {
@@ -82,11 +90,11 @@ func TestWhatIsDoneAboutAnAlert(t *testing.T) {
 		suspended bool
 		state     policy.SubjectState
 	}{
-		{alert(watch.Denied, watch.Bearer{Credential: "1", Subject: "ann"}), false, policy.SubjectActive},
-		{alert(watch.Scraping, watch.Bearer{Credential: "1", Subject: "ann"}), true, policy.SubjectSuspended},
-		{alert(watch.Scraping, watch.Bearer{Credential: "2", Subject: "ann"}), false, policy.SubjectSuspended}, // was already
-		{alert(watch.Scraping, watch.Bearer{Credential: "3", Subject: "share:x", Session: true}), true, policy.SubjectActive},
-		{alert(watch.Scraping, watch.Bearer{Credential: "4"}), false, policy.SubjectActive},
+		{broken(watch.Denied, watch.Bearer{Credential: "1", Subject: "ann"}), false, policy.SubjectActive},
+		{broken(watch.Scraping, watch.Bearer{Credential: "1", Subject: "ann"}), true, policy.SubjectSuspended},
+		{broken(watch.Scraping, watch.Bearer{Credential: "2", Subject: "ann"}), false, policy.SubjectSuspended}, // was already
+		{broken(watch.Scraping, watch.Bearer{Credential: "3", Subject: "share:x", Session: true}), true, policy.SubjectActive},
+		{broken(watch.Scraping, watch.Bearer{Credential: "4"}), false, policy.SubjectActive},
 	} {
 		a.handle(t.Context(), c.alert)
 		got := <-told

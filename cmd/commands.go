@@ -22,7 +22,7 @@ func (a *app) commands() []*cobra.Command {
 		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.shareCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
 		a.joinCommand(), a.replicaCommand(), a.denylistCommand(),
-		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.accessCommand(), a.auditCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
+		a.policyCommand(), a.roleCommand(), a.approvalCommand(), a.accessCommand(), a.auditCommand(), a.reportCommand(), a.configCommand(), a.versionCommand(), a.manCommand(),
 	}
 }
 
@@ -68,6 +68,16 @@ func args(what string, n int) cobra.PositionalArgs {
 			return usageError("%s needs %s", c.CommandPath(), what)
 		case len(args) > n:
 			return usageError("%s takes only %s; %q is too much", c.CommandPath(), what, args[n])
+		}
+		return nil
+	}
+}
+
+// some takes one argument or more.
+func some(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usageError("%s needs %s", c.CommandPath(), what)
 		}
 		return nil
 	}

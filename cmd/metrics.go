@@ -86,6 +86,9 @@ func (n *runningNode) registry() *prometheus.Registry {
 			}
 			return float64(st.Free)
 		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "musen", Name: "reports_not_kept_total", Help: "New reports that there was no room for.",
+		}, func() float64 { return float64(n.rows.ReportsNotKept()) }),
 		responses{n.public}, alerts{n.watch, n.alarm.sender},
 	)
 	return r

@@ -124,6 +124,7 @@ func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) 
 		return n, err
 	}
 	n.closers = append(n.closers, follow(n.lists))
+	n.startReports()
 	if err = n.listen(o.home); err != nil {
 		return n, err
 	}
@@ -273,6 +274,7 @@ func (n *runningNode) pages() *gateway.Pages {
 	return &gateway.Pages{
 		Shares: n.rows, Library: n.rows, Policy: n.gate.engine, Minter: n.gate.issuer,
 		Passwords: n.gate.passwords, LinkTTL: n.cfg.Policy.LinkTTL, Base: strings.TrimSuffix(base.EscapedPath(), "/"),
+		Reports: n.rows, KeepReports: n.cfg.Reports.Keep, Guidelines: n.cfg.Reports.Guidelines,
 	}
 }
 
@@ -292,14 +294,16 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Shares: n.rows, Passwords: n.gate.passwords, Denied: &n.denied, Denylists: n.lists,
 		AuditHeads: n.audit, AuditState: n.auditWatch.state(n.audit),
 		Reviews: n.rows, Uses: n.rows,
-		Origin: n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
+		Reports: n.rows,
+		Origin:  n.adds(), Checker: checker{n.edge, mender{n.node, n.rows}}, Node: blocks{n.node},
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
 		Policies: n.rules, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
 		MaxSegment: int64(n.cfg.Admin.MaxSegment),
 		Limits: admin.Limits{
 			ReviewEvery: n.cfg.Policy.ReviewEvery, AuditReviewEvery: n.cfg.Audit.ReviewEvery,
-			LinkTTL: n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
+			ReviewWithin: n.cfg.Reports.ReviewWithin,
+			LinkTTL:      n.cfg.Policy.LinkTTL, MaxTokenTTL: n.cfg.Policy.MaxTokenTTL,
 			ShareTTL: n.cfg.Share.TTL, SessionTTL: n.cfg.Share.SessionTTL,
 		},
 	}

@@ -55,3 +55,13 @@ func cmdSegmentURL(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &list))
 	ts.Setenv(args[0], list.Segments[0].URL)
 }
+
+// cmdMatch: match NAME FILE PATTERN; what the group in the pattern first finds
+// in a file becomes an environment variable.
+func cmdMatch(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(args[2]).FindStringSubmatch(ts.ReadFile(args[1]))
+	if found == nil {
+		ts.Fatalf("no %s in %s", args[2], args[1])
+	}
+	ts.Setenv(args[0], found[1])
+}

@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"session":    cmdSession,
 			"location":   cmdLocation,
 			"segmenturl": cmdSegmentURL,
+			"match":      cmdMatch,
 		},
 	})
 }

@@ -200,6 +200,8 @@ func alertWords(x wire.Alert) string {
 		words += " with " + x.Credential
 	case x.Share != "":
 		words += " at share " + x.Share
+	case x.About != "":
+		words += " of " + x.About
 	}
 	return fmt.Sprintf("%s: more than %d in %s", words, x.Threshold, time.Duration(x.Window)*time.Second)
 }

@@ -32,10 +32,12 @@ type Alerts struct {
 	Denied int `koanf:"denied"`
 	// Wrong passwords for one share, in ten minutes.
 	Guesses int `koanf:"guesses"`
+	// Clients that reported one segment or station that is here, in an hour.
+	Reported int `koanf:"reported"`
 }
 
 func defaultAlerts() Alerts {
-	return Alerts{Networks: 10, Scraping: 24, Refusals: 1000, Denied: 100, Guesses: 50}
+	return Alerts{Networks: 10, Scraping: 24, Refusals: 1000, Denied: 100, Guesses: 50, Reported: 10}
 }
 
 // checkAlerts is about who is told, and what is done by itself.

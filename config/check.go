@@ -30,6 +30,7 @@ func (c Config) Check() error {
 	c.checkRole(fault)
 	c.checkReplica(fault)
 	c.checkAlerts(fault)
+	c.checkReports(fault)
 	c.checkPolicy(fault)
 	c.checkPlatform(fault)
 	c.checkDenylist(fault)
@@ -302,6 +303,9 @@ func (c Config) limits() []limit {
 		count("alerts.refusals", c.Alerts.Refusals, 0, 1<<30),
 		count("alerts.denied", c.Alerts.Denied, 0, 1000),
 		count("alerts.guesses", c.Alerts.Guesses, 0, 1<<30),
+		count("alerts.reported", c.Alerts.Reported, 0, 1000),
+		span("reports.review_within", c.Reports.ReviewWithin, time.Minute, 366*day),
+		span("reports.keep", c.Reports.Keep, day, 10*366*day),
 		span("fleet.lease", c.Fleet.Lease, time.Second, time.Minute),
 		span("fleet.poll", c.Fleet.Poll, 50*time.Millisecond, 30*time.Second),
 		span("policy.link_ttl", c.Policy.LinkTTL, time.Second, day),

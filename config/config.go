@@ -63,6 +63,8 @@ type Config struct {
 	Alerts Alerts `koanf:"alerts"`
 	// The record of what was done.
 	Audit Audit `koanf:"audit"`
+	// What people report, and who decides about it.
+	Reports Reports `koanf:"reports"`
 	// Links that open a station to whoever has them.
 	Share Share `koanf:"share"`
 	// Lists of blocks that the node neither takes nor serves.
@@ -359,6 +361,7 @@ func Default() Config {
 		Audit:   Audit{CheckEvery: 24 * time.Hour, ReviewEvery: 7 * 24 * time.Hour},
 		Webhook: defaultWebhook(),
 		Alerts:  defaultAlerts(),
+		Reports: defaultReports(),
 		Log:     Log{Level: "info", Format: "text"},
 	}
 }

@@ -17,14 +17,14 @@ import (
 // sources declare the settings: their comments are the manual, also at run
 // time.
 //
-//go:embed config.go platform.go alerts.go
+//go:embed config.go platform.go alerts.go reports.go
 var sources embed.FS
 
 // docs are the comments of the fields of Config and its sections, by the Go
 // names of struct and field: "Public.MaxURL".
 func docs() (map[string]string, error) {
 	m := map[string]string{}
-	for _, name := range []string{"config.go", "platform.go", "alerts.go"} {
+	for _, name := range []string{"config.go", "platform.go", "alerts.go", "reports.go"} {
 		source, err := sources.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("read the manual of the settings: %w", err)

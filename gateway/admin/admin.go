@@ -144,6 +144,7 @@ type Options struct {
 	Shares    Shares
 	Denied    musen.Denier // what no link is made to; nil: nothing is denied
 	Denylists Denylists
+	Reports   Reports
 
 	Passwords Passwords // of shares
 
@@ -178,6 +179,7 @@ type Limits struct {
 	// AuditReviewEvery is the same for reviews of the audit log.
 	AuditReviewEvery time.Duration
 	ReceiptTTL       time.Duration // idempotency keys are remembered that long; default 24 h
+	ReviewWithin     time.Duration // a report waits for too long after that; default 24 h
 
 	ShareTTL      time.Duration // default of shares, 30 days
 	MaxShareTTL   time.Duration // default 366 days
@@ -196,6 +198,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.TokenTTL, 24 * time.Hour},
 		{&l.MaxTokenTTL, 366 * 24 * time.Hour},
 		{&l.ReceiptTTL, 24 * time.Hour},
+		{&l.ReviewWithin, 24 * time.Hour},
 		{&l.ShareTTL, 30 * 24 * time.Hour},
 		{&l.MaxShareTTL, 366 * 24 * time.Hour},
 		{&l.SessionTTL, 12 * time.Hour},
@@ -215,8 +218,8 @@ func (o Options) check() error {
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil || o.AuditHeads == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
-		"Reviews": o.Reviews == nil,
-		"Engine":  o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
+		"Reviews": o.Reviews == nil, "Reports": o.Reports == nil,
+		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {
 		if missing {

@@ -72,6 +72,8 @@ func events() map[string]string {
 		"POST /approvals/:approval/approve":         "approval.given",
 		"POST /approvals/:approval/deny":            "approval.denied",
 		"POST /policy/reload":                       "policy.reload",
+		"POST /reports/:report/take":                "report.taken",
+		"POST /reports/:report/close":               "report.closed",
 		"POST /policy/explain":                      notRecorded,
 		"GET /audit":                                "audit.read",
 		"GET /audit/review":                         "audit.read",

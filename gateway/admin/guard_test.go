@@ -222,6 +222,7 @@ type probe struct {
 func probes(id, station, share string, actions []policy.Action) []probe {
 	use := []policy.Action{policy.Add, policy.Manage, policy.Audit}
 	read, manage := []policy.Action{policy.Manage, policy.Audit}, []policy.Action{policy.Manage}
+	see, moderate := []policy.Action{policy.Moderate, policy.Audit}, []policy.Action{policy.Moderate}
 	return []probe{
 		{"GET", "/openapi.yaml", "", actions, false, false},
 		{"GET", "/status", "", read, true, false},
@@ -282,6 +283,11 @@ func probes(id, station, share string, actions []policy.Action) []probe {
 		{"GET", "/audit/checkpoint", "", []policy.Action{policy.Audit}, true, false},
 		{"GET", "/audit/review", "", []policy.Action{policy.Audit}, true, false},
 		{"POST", "/audit/reviews", `{"reviewer":"","head":{"size":0,"hash":""}}`, manage, true, false},
+		{"GET", "/reports", "", actions, false, false},
+		{"GET", "/reports?station=jazz", "", see, false, true},
+		{"GET", "/reports/" + station, "", see, false, true},
+		{"POST", "/reports/" + station + "/take", "body", moderate, false, true},
+		{"POST", "/reports/" + station + "/close", "{}", moderate, false, true},
 		{"GET", "/policy", "", read, true, false},
 		{"GET", "/policy/state", "", read, true, false},
 		{"POST", "/policy/reload", "", manage, true, false},

@@ -86,7 +86,11 @@ func (s *Server) Warnings(ctx context.Context) ([]string, error) {
 		return list, err
 	}
 	more, err := s.auditWarnings(ctx)
-	return append(list, more...), err
+	if err != nil {
+		return list, err
+	}
+	waiting, err := s.reportWarnings(ctx)
+	return append(append(list, more...), waiting...), err
 }
 
 // explain answers how policy would decide a request, without doing anything.

@@ -64,6 +64,8 @@ func risks() map[string]risk {
 		"POST /approvals/:approval/deny":            harmless,
 		"POST /policy/reload":                       dangerous,
 		"POST /policy/explain":                      harmless,
+		"POST /reports/:report/take":                harmless,
+		"POST /reports/:report/close":               harmless,
 	}
 }
 

@@ -102,7 +102,19 @@ func routes() []route {
 		{post, services, onNode, managePeers, nil, (*Server).addService},
 		{http.MethodDelete, services + "/:service", onNode, managePeers, nil, (*Server).removeService},
 	}
-	return slices.Concat(table, accessRoutes(), auditRoutes())
+	return slices.Concat(table, accessRoutes(), auditRoutes(), reportRoutes())
+}
+
+// reportRoutes are about what people report.
+func reportRoutes() []route {
+	const reports, report = "/reports", "/reports/:report"
+	see, decide := []policy.Action{policy.Moderate, policy.Audit}, []policy.Action{policy.Moderate}
+	return []route{
+		{http.MethodGet, reports, onEach, see, []string{"station", "open", "cursor", "limit"}, (*Server).listReports},
+		{http.MethodGet, report, onEach, see, nil, (*Server).getReport},
+		{http.MethodPost, report + "/take", onEach, decide, nil, (*Server).takeReport},
+		{http.MethodPost, report + "/close", onEach, decide, nil, (*Server).closeReport},
+	}
 }
 
 // accessRoutes are about who may do what.

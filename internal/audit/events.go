@@ -57,6 +57,8 @@ func Events() []Event {
 		{"approval.given", "a second person approved", false},
 		{"approval.denied", "a second person denied", true},
 		{"policy.reload", "policies were to be loaded again", true},
+		{"report.taken", "somebody looks at a report", false},
+		{"report.closed", "somebody decided about a report", false},
 		{"peer.admitted", "a peer was admitted", false},
 		{"peer.removed", "a peer was removed", true},
 		{"peer.drained", "a peer was to give up what it holds", false},

@@ -1,6 +1,7 @@
 // Package watch counts what looks like abuse: one credential that is used from
 // many networks, audio that is taken faster than anybody listens, bursts of
-// refusals, guesses at passwords, many who report the same. What goes beyond a threshold is told once.
+// refusals, guesses at passwords, many who report the same. What goes beyond a
+// threshold is told once.
 //
 // Clients are pseudonyms, and nothing is counted for longer than an hour, which
 // must not be longer than a pseudonym lives. Memory is bounded: when there are

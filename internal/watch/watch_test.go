@@ -50,6 +50,7 @@ func TestRules(t *testing.T) {
 		watch.Refusals: {3, func(s *scene, _ int) { s.Refused(client(1)) }, watch.Bearer{}, ""},
 		watch.Denied:   {3, func(s *scene, i int) { s.Denied(ann, strconv.Itoa(i)); s.Denied(ann, strconv.Itoa(i)) }, ann, ""},
 		watch.Guesses:  {3, func(s *scene, _ int) { s.Guessed("x") }, watch.Bearer{}, "x"},
+		watch.Reported: {3, func(s *scene, i int) { s.Reported("a CID", client(i)); s.Reported("a CID", client(i)) }, watch.Bearer{}, ""},
 	} {
 		t.Run(string(rule), func(t *testing.T) {
 			s := newScene(map[watch.Rule]int{rule: c.threshold}, 0)
@@ -67,6 +68,9 @@ func TestRules(t *testing.T) {
 				c.do(s, 3+i)
 			}
 			want := watch.Alert{Rule: rule, At: s.now, Bearer: c.bearer, Share: c.share, Count: 4, Threshold: 3, Window: rule.Window()}
+			if rule == watch.Reported {
+				want.About = "a CID"
+			}
 			if len(s.told) != 1 || s.told[0] != want {
 				t.Fatalf("told %+v, want %+v", s.told, want)
 			}

@@ -16,13 +16,14 @@ type Alert struct {
 	Subject    string    `json:"subject,omitempty"`
 	Credential string    `json:"credential,omitempty"` // id of a token, link or session
 	Share      string    `json:"share,omitempty"`      // id
+	About      string    `json:"about,omitempty"`      // CID of a segment or path of a station that was reported
 }
 
 // FromAlert shapes an alert.
 func FromAlert(a watch.Alert) Alert {
 	return Alert{
 		Rule: string(a.Rule), At: a.At.UTC(), Count: a.Count, Threshold: a.Threshold, Window: int64(a.Window / time.Second),
-		Subject: a.Bearer.Subject, Credential: a.Bearer.Credential, Share: a.Share,
+		Subject: a.Bearer.Subject, Credential: a.Bearer.Credential, Share: a.Share, About: a.About,
 	}
 }
 
