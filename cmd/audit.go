@@ -80,9 +80,15 @@ func (n *runningNode) recordStart() {
 	n.recordPolicy(n.rules.State())
 }
 
-// recordPolicy records which policies are in force, or were refused.
+// recordPolicy records which policies are in force or were refused, and what is
+// gone.
 func (n *runningNode) recordPolicy(st folder.State) {
 	r := audit.Record{Event: "policy.loaded", Outcome: audit.Done, Facts: map[string]string{"digest": st.Digest, "files": strconv.Itoa(len(st.Files))}}
+	for name, lost := range map[string][]string{"lost_files": st.LostFiles, "lost_forbids": st.LostForbids} {
+		if len(lost) > 0 {
+			r.Facts[name] = fmt.Sprintf("%.2000s", strings.Join(lost, ", ")) // a record has its bounds
+		}
+	}
 	if st.Fault != "" {
 		r.Outcome, r.Code = audit.Refused, "policy_refused"
 	}
