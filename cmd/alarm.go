@@ -3,11 +3,13 @@ package cmd
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/musenai/musen"
@@ -27,7 +29,18 @@ type alarm struct {
 	sender  *alert.Sender // nil: nobody is told
 	log     *slog.Logger
 	record  func(audit.Record)
-	queue   chan watch.Alert
+	queue   chan watch.Alert // by which nobody is suspended
+	wake    chan struct{}    // of one: something is owed
+
+	mu   sync.Mutex
+	owed []suspension
+}
+
+// A suspension is what is to be done about an alert, and must not be lost: the
+// same one is not raised again for an hour.
+type suspension struct {
+	watch.Alert
+	tried bool // it is in force here, but not recorded
 }
 
 // A suspender ends credentials.
@@ -37,13 +50,16 @@ type suspender interface {
 	RevokeToken(ctx context.Context, id string) error
 }
 
-// maxAlerts is how many alerts may wait for the catalogue.
-const maxAlerts = 64
+const (
+	maxAlerts = 64              // that may wait to be told
+	maxOwed   = 1 << 16         // suspensions that may wait for the catalogue
+	tryAgain  = 5 * time.Second // what could not be recorded
+)
 
 // startWatch begins to watch for abuse.
 func (n *runningNode) startWatch() error {
 	c := n.cfg.Alerts
-	a := &alarm{suspend: c.Suspend, rows: n.rows, log: n.log, record: n.record, queue: make(chan watch.Alert, maxAlerts)}
+	a := &alarm{suspend: c.Suspend, rows: n.rows, log: n.log, record: n.record, queue: make(chan watch.Alert, maxAlerts), wake: make(chan struct{}, 1)}
 	var err error
 	if a.sender, err = newSender(c, n.log); err != nil {
 		return &failure{exit: exitUsage, code: "alerts", cause: err, next: "check [alerts] in config.toml"}
@@ -108,20 +124,75 @@ func readSecret(path string) (string, error) {
 
 // tell takes an alert. It does not wait.
 func (a *alarm) tell(x watch.Alert) {
+	if a.suspends(x) {
+		a.owe(suspension{Alert: x})
+		return
+	}
 	select {
 	case a.queue <- x:
 	default: // it is in musen status all the same
-		a.log.Warn("anomaly; too many at once, nothing is done about it", "rule", x.Rule)
+		a.log.Warn("anomaly; too many at once, nobody is told of it", "rule", x.Rule)
+	}
+}
+
+// suspends reports whether somebody is to be suspended for an alert.
+func (a *alarm) suspends(x watch.Alert) bool {
+	return slices.Contains(a.suspend, string(x.Rule)) && (x.Bearer.Session || x.Bearer.Subject != "")
+}
+
+// owe keeps a suspension until it is made.
+func (a *alarm) owe(s suspension) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.owed) == maxOwed {
+		a.log.Error("anomaly; too many wait to be suspended, one is not", "rule", s.Rule)
+		return
+	}
+	a.owed = append(a.owed, s)
+	select {
+	case a.wake <- struct{}{}:
+	default: // it is awake
 	}
 }
 
 func (a *alarm) run(ctx context.Context) {
+	again := time.NewTicker(tryAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case x := <-a.queue:
 			a.handle(ctx, x)
+		case <-a.wake:
+			a.settle(ctx, false)
+		case <-again.C:
+			a.settle(ctx, true)
+		}
+	}
+}
+
+// settle makes the suspensions that are owed, and, if again, tries once more
+// those that could not be recorded.
+func (a *alarm) settle(ctx context.Context, again bool) {
+	a.mu.Lock()
+	due := a.owed
+	a.owed = nil
+	if !again {
+		a.owed = slices.DeleteFunc(slices.Clone(due), func(s suspension) bool { return !s.tried })
+		due = slices.DeleteFunc(due, func(s suspension) bool { return s.tried })
+	}
+	a.mu.Unlock()
+	for _, s := range due {
+		switch {
+		case !s.tried:
+			a.handle(ctx, s.Alert)
+		case s.Bearer.Session || a.rows.SubjectState(s.Bearer.Subject).Bars(): // else somebody has lifted it meanwhile
+			if err := a.end(ctx, s.Alert); err != nil {
+				a.owe(s)
+			} else {
+				a.log.Info("a suspension is recorded that could not be before", "rule", s.Rule)
+			}
 		}
 	}
 }
@@ -143,10 +214,13 @@ type anomaly struct {
 // handle does all that is to be done about one alert. The log names nobody.
 func (a *alarm) handle(ctx context.Context, x watch.Alert) {
 	suspended := false
-	if slices.Contains(a.suspend, string(x.Rule)) {
-		var err error
-		if suspended, err = a.bar(ctx, x); err != nil {
-			a.log.Error("anomaly; whoever it was could not be suspended", "rule", x.Rule, "err", err)
+	if a.suspends(x) && (x.Bearer.Session || !a.rows.SubjectState(x.Bearer.Subject).Bars()) {
+		err := a.end(ctx, x)
+		if suspended = !errors.Is(err, musen.ErrInvalid); err != nil {
+			a.log.Error("anomaly; that whoever it was is suspended could not be recorded", "rule", x.Rule, "err", err)
+		}
+		if suspended && err != nil { // it is in force here
+			a.owe(suspension{x, true})
 		}
 	}
 	a.record(ofAlarm(x, "alarm.raised"))
@@ -163,20 +237,15 @@ func (a *alarm) handle(ctx context.Context, x watch.Alert) {
 	})
 }
 
-// bar suspends the subject of an alert, unless it is barred already. Of a share
-// it ends the one session: the subject is everybody who has it.
-func (a *alarm) bar(ctx context.Context, x watch.Alert) (bool, error) {
-	switch b := x.Bearer; {
-	case b.Session:
-		err := a.rows.RevokeToken(ctx, b.Credential)
-		return err == nil, err
-	case b.Subject == "" || a.rows.SubjectState(b.Subject).Bars():
-		return false, nil
-	default:
-		err := a.rows.SetSubject(ctx, musen.Subject{
-			Name: b.Subject, State: policy.SubjectSuspended, Actor: "rule " + string(x.Rule), Changed: x.At,
-			Reason: fmt.Sprintf("%d in %s, more than %d", x.Count, x.Window, x.Threshold),
-		})
-		return err == nil, err
+// end suspends the subject of an alert. Of a share it ends the one session: the
+// subject is everybody who has it. After an error other than musen.ErrInvalid
+// that holds until the node stops.
+func (a *alarm) end(ctx context.Context, x watch.Alert) error {
+	if x.Bearer.Session {
+		return a.rows.RevokeToken(ctx, x.Bearer.Credential)
 	}
+	return a.rows.SetSubject(ctx, musen.Subject{
+		Name: x.Bearer.Subject, State: policy.SubjectSuspended, Actor: "rule " + string(x.Rule), Changed: x.At,
+		Reason: fmt.Sprintf("%d in %s, more than %d", x.Count, x.Window, x.Threshold),
+	})
 }

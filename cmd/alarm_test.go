@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/alert"
@@ -117,6 +119,66 @@ func TestWhatIsDoneAboutAnAlert(t *testing.T) {
 	}
 	if strings.Contains(text.String(), "ann") || !strings.Contains(text.String(), "rule=scraping") {
 		t.Errorf("log: %s", text.String())
+	}
+}
+
+// ill is a catalogue that may fail to record.
+type ill struct {
+	*catalog.Catalog
+	is bool
+}
+
+func (c *ill) ctx(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	if c.is {
+		cancel()
+	}
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+func (c *ill) SetSubject(ctx context.Context, s musen.Subject) error {
+	return c.Catalog.SetSubject(c.ctx(ctx), s)
+}
+
+func (c *ill) RevokeToken(ctx context.Context, id string) error {
+	return c.Catalog.RevokeToken(c.ctx(ctx), id)
+}
+
+// P39, P61: no suspension is lost, however many come at once, and however long
+// the catalogue fails; what an operator lifts in the meantime stays lifted.
+func TestNoSuspensionIsLost(t *testing.T) {
+	rows := &ill{Catalog: newRows(t), is: true}
+	a := &alarm{
+		suspend: []string{"scraping"}, rows: rows, log: slog.New(slog.NewTextHandler(io.Discard, nil)), record: func(audit.Record) {},
+		queue: make(chan watch.Alert, 1), wake: make(chan struct{}, 1),
+	}
+	const many = 200
+	name := func(i int) string { return fmt.Sprint("subject ", i) }
+	for i := range many {
+		a.tell(watch.Alert{Rule: watch.Networks, At: time.Now(), Window: time.Hour}) // a queue that is full
+		a.tell(watch.Alert{Rule: watch.Scraping, At: time.Now(), Bearer: watch.Bearer{Credential: "x", Subject: name(i)}, Window: time.Hour})
+	}
+	a.tell(watch.Alert{Rule: watch.Scraping, At: time.Now(), Bearer: watch.Bearer{Credential: "session", Session: true}, Window: time.Hour})
+	for _, again := range []bool{false, true, false} {
+		a.settle(t.Context(), again)
+		if all, err := rows.Subjects(t.Context()); err != nil || len(all) != 0 || rows.SubjectState(name(many-1)) != policy.SubjectSuspended || !rows.Revoked("session", "", time.Now()) {
+			t.Fatalf("%d recorded, %v; the last is %s here", len(all), err, rows.SubjectState(name(many-1)))
+		}
+	}
+	rows.is = false
+	if err := rows.SetSubject(t.Context(), musen.Subject{Name: name(0), State: policy.SubjectActive, Reason: "a mistake", Actor: "local", Changed: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	a.settle(t.Context(), true)
+	all, err := rows.Subjects(t.Context())
+	if err != nil || len(all) != many || len(a.owed) != 0 {
+		t.Errorf("%d recorded, %d owed, %v", len(all), len(a.owed), err)
+	}
+	for _, s := range all {
+		if (s.State == policy.SubjectActive) != (s.Name == name(0)) {
+			t.Errorf("%+v", s)
+		}
 	}
 }
 

@@ -106,11 +106,13 @@ type Node interface {
 
 // PolicyFiles are where the policies come from; *folder.Folder is one.
 type PolicyFiles interface {
-	// Reload loads what changed. The error says why it is not in force.
-	Reload() error
+	// Next tells what lies there now: names and digest.
+	Next() (folder.State, error)
+	// ReloadOnly loads what has that digest, or returns folder.ErrChanged. The error
+	// says why it is not in force. If it was already, what was lost is meant to be
+	// gone.
+	ReloadOnly(digest string) error
 	State() folder.State
-	// Acknowledge says that what was lost is meant to be gone.
-	Acknowledge()
 }
 
 // Options are the parts of a Server. The parts of the first group must be set.

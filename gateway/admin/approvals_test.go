@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/gateway/admin/wire/access"
 	"github.com/musenai/musen/policy"
+	"github.com/musenai/musen/policy/folder"
 )
 
 var _ Approvals = (*memory)(nil)
@@ -249,7 +252,7 @@ func TestApprovalSaysWhatItIsFor(t *testing.T) {
 		{"POST", "/tokens", `{"subject":"bob","actions":["listen"],"ttl":60,"roles":true}`,
 			`issue a token of 1m0s to "bob", with the roles of that subject, that may listen, everywhere`},
 		{"POST", "/keys/rotate", `{"kind":"token"}`, "rotate the key of kind token"},
-		{"POST", "/policy/reload", "", "load the policies that lie in the home of the node"},
+		{"POST", "/policy/reload", "", fmt.Sprintf(`load the policies ["default.cedar"], SHA-256 %s`, w.server.Policies.State().Digest)},
 	} {
 		status, code, given := w.ask(c.method, c.path, c.body, ann, "")
 		if status != 409 {
@@ -328,5 +331,49 @@ func TestApproverByNameOfStation(t *testing.T) {
 	_, _, given := w.ask("DELETE", "/segments/"+w.segment("jazz", "one").CID, "", w.identity("ann"), "")
 	if status, code, _ := w.ask("POST", "/approvals/"+given+"/approve", "", w.identity("bob"), ""); status != 200 {
 		t.Errorf("%d %s", status, code)
+	}
+}
+
+// P28, P64: the second person reads which policies are loaded, and what is laid
+// there afterwards is not approved.
+func TestApprovalOfPoliciesIsForThese(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, func(o *Options) {
+		o.Policies = folder.New(folder.Options{Place: folder.Place{Dir: dir}, Engine: o.Engine, Now: o.Now, Log: o.Log})
+	})
+	w.give("ann", policy.Security, "")
+	ann := w.identity("ann")
+	write := func(name, text string) {
+		t.Helper()
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	approved := func() string {
+		t.Helper()
+		_, code, given := w.ask("POST", "/policy/reload", "", ann, "")
+		if code != "approval_needed" {
+			t.Fatal(code)
+		}
+		_, err := w.local.Approve(t.Context(), given)
+		must(t, err)
+		return given
+	}
+	write("a.cedar", string(policy.DefaultPolicies()))
+	given := approved()
+	next, err := w.server.Policies.Next()
+	must(t, err)
+	list, err := w.local.Approvals(t.Context())
+	must(t, err)
+	if want := fmt.Sprintf(`load the policies ["a.cedar"], SHA-256 %s`, next.Digest); list[0].Summary != want {
+		t.Errorf("%q, want %q", list[0].Summary, want)
+	}
+	write("b.cedar", `@id("all") permit (principal, action, resource);`)
+	if status, code, _ := w.ask("POST", "/policy/reload", "", ann, given); status != 409 || code != "approval_refused" {
+		t.Errorf("with what was laid there later: %d %s", status, code)
+	}
+	if status, code, _ := w.ask("POST", "/policy/reload", "", ann, approved()); status != 200 {
+		t.Errorf("%d %s", status, code)
+	}
+	if st := w.server.Policies.State(); len(st.Files) != 2 {
+		t.Errorf("%+v", st)
 	}
 }

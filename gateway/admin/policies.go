@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -46,16 +47,25 @@ func (s *Server) reloadPolicy(c *gin.Context, in call) error {
 	if err := noBody(c.Request); err != nil {
 		return err
 	}
-	if err := in.confirm(c, "load the policies that lie in the home of the node"); err != nil {
+	before, lost := s.Policies.State(), ""
+	next, err := s.Policies.Next()
+	if err != nil {
+		return errPolicy.with("The policies were not loaded: %v.", err)
+	}
+	if gone := slices.Concat(before.LostFiles, before.LostForbids); before.Digest == next.Digest && len(gone) > 0 {
+		lost = fmt.Sprintf(", and take it that %q are gone", gone)
+	}
+	what := fmt.Sprintf("load the policies %q, SHA-256 %s%s", next.Files, next.Digest, lost)
+	if err := in.confirm(c, what); err != nil {
 		return err
 	}
-	before := s.Policies.State().Digest
-	if err := s.Policies.Reload(); err != nil {
+	in.about("%s", what)
+	if err := s.Policies.ReloadOnly(next.Digest); err != nil {
 		return errPolicy.with("The policies were not loaded: %v.", err)
 	}
 	st := s.Policies.State()
-	if st.Digest == before {
-		s.Policies.Acknowledge()
+	if st.Digest == before.Digest { // what was acknowledged is shown
+		st.LostFiles, st.LostForbids = before.LostFiles, before.LostForbids
 	}
 	return s.answer(c, http.StatusOK, access.FromPolicyState(st))
 }

@@ -101,7 +101,10 @@ func (l *lostPolicies) State() folder.State {
 	return st
 }
 
-func (l *lostPolicies) Acknowledge() { l.acknowledged = true }
+func (l *lostPolicies) ReloadOnly(string) error {
+	l.acknowledged = true
+	return nil
+}
 
 // P64: policies that were taken away are shown, until they are loaded again with
 // nothing changed.

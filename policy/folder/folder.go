@@ -134,8 +134,8 @@ type State struct {
 	Fault  string    // why what lies there now is not in force; empty: it is
 	Failed time.Time // since when Fault
 
-	// What was in force, and was taken away since the start, or since the last
-	// Acknowledge: names of files, and ids of policies that forbid. Of the
+	// What was in force, and was taken away since the start, or since it was
+	// acknowledged: names of files, and ids of policies that forbid. Of the
 	// built-in policies nothing is.
 	LostFiles, LostForbids []string
 }
@@ -193,13 +193,59 @@ func (f *Folder) State() State {
 // errEmptied refuses to go back to the built-in policies by accident.
 var errEmptied = errors.New("no policies lie there any more: put some there, or restart the node to decide by the built-in ones")
 
+// ErrChanged says that other policies lie there than those that were meant.
+var ErrChanged = errors.New("other policies lie there by now")
+
+// Next tells the files and the digest of the policies that lie there. They may
+// not validate.
+func (f *Folder) Next() (State, error) {
+	files, err := f.o.Place.Read()
+	if err != nil {
+		return State{}, err
+	}
+	return inForce(orBuiltIn(files), time.Time{}), nil
+}
+
+// orBuiltIn is files, or the built-in policies if there are none.
+func orBuiltIn(files []policy.File) []policy.File {
+	if len(files) == 0 {
+		return builtIn()
+	}
+	return files
+}
+
 // Reload reads the policies and loads them if they changed and validate. The
 // error says why those that lie there are not in force.
 func (f *Folder) Reload() error {
+	return f.reload(func([]policy.File) error { return nil })
+}
+
+// ReloadOnly is Reload, but returns ErrChanged and loads nothing if the policies
+// that lie there do not have that digest. If these were in force before, that
+// acknowledges what was lost.
+func (f *Folder) ReloadOnly(want string) error {
+	before := f.State().Digest
+	err := f.reload(func(files []policy.File) error {
+		if digest(orBuiltIn(files)) != want {
+			return ErrChanged
+		}
+		return nil
+	})
+	if err == nil && before == want {
+		f.acknowledge()
+	}
+	return err
+}
+
+// reload loads the policies that lie there, if they are acceptable.
+func (f *Folder) reload(acceptable func([]policy.File) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	files, err := f.o.Place.Read()
 	if err == nil {
+		if err := acceptable(files); err != nil {
+			return err
+		}
 		err = f.load(files)
 	}
 	if err == nil {
@@ -219,9 +265,7 @@ func (f *Folder) Reload() error {
 
 func (f *Folder) load(files []policy.File) error {
 	emptied := len(files) == 0
-	if emptied {
-		files = builtIn()
-	}
+	files = orBuiltIn(files)
 	next := inForce(files, f.o.Now())
 	if next.Digest == f.st.Digest {
 		return nil
@@ -265,8 +309,8 @@ func union(had, has []string) (all, lost []string) {
 	return slices.Sorted(slices.Values(slices.Concat(has, lost))), lost
 }
 
-// Acknowledge says that what was lost is meant to be gone.
-func (f *Folder) Acknowledge() {
+// acknowledge says that what was lost is meant to be gone.
+func (f *Folder) acknowledge() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.had.files, f.had.forbids = slices.Clone(f.st.Files), f.o.Engine.Forbids()

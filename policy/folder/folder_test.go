@@ -3,6 +3,7 @@ package folder_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -172,7 +173,9 @@ func TestLostPolicies(t *testing.T) {
 	lost("", "")
 	must(t, os.Remove(filepath.Join(h.dir, "c.cedar")))
 	lost("c.cedar", "")
-	h.folder.Acknowledge()
+	if err := h.folder.ReloadOnly(h.folder.State().Digest); err != nil {
+		t.Error(err)
+	}
 	lost("", "")
 	h.write("b.cedar", night)
 	lost("", "closed")
@@ -294,5 +297,26 @@ func TestPlace(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "big.cedar"), make([]byte, 1<<20), 0o600))
 	if _, err := (folder.Place{Dir: dir}).Read(); err == nil {
 		t.Error("more than 1 MiB was read")
+	}
+}
+
+// P64: what was looked at is loaded, and nothing else that came in its place.
+func TestReloadOnlyWhatWasMeant(t *testing.T) {
+	h := newHome(t, map[string]string{"a.cedar": open})
+	h.write("a.cedar", closed)
+	next, err := h.folder.Next()
+	must(t, err)
+	if next.Digest == h.folder.State().Digest || !slices.Equal(next.Files, []string{"a.cedar"}) {
+		t.Errorf("%+v", next)
+	}
+	h.write("b.cedar", `@id("more") permit (principal, action, resource);`)
+	if err := h.folder.ReloadOnly(next.Digest); !errors.Is(err, folder.ErrChanged) || !h.allows() {
+		t.Errorf("loaded what was not meant: %v", err)
+	}
+	if next, err = h.folder.Next(); err != nil || len(next.Files) != 2 {
+		t.Errorf("%+v, %v", next, err)
+	}
+	if err := h.folder.ReloadOnly(next.Digest); err != nil || h.allows() || h.folder.State().Digest != next.Digest {
+		t.Errorf("not loaded: %v", err)
 	}
 }
