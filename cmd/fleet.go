@@ -276,6 +276,13 @@ func reached(r *wire.Reach) string {
 	return words
 }
 
+// removal is what was removed, as it is printed.
+type removal struct {
+	Removed string      `json:"removed"`
+	Note    string      `json:"note,omitempty"`
+	Reach   *wire.Reach `json:"reach,omitempty"`
+}
+
 // gatewayFields are the gateways of a fleet for a person.
 func gatewayFields(all []wire.Gateway) (fields [][2]string) {
 	for _, g := range all {

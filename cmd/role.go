@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/gateway/admin/client"
+	"github.com/musenai/musen/gateway/admin/wire"
 	"github.com/musenai/musen/gateway/admin/wire/access"
 	"github.com/musenai/musen/policy"
 )
@@ -48,20 +50,27 @@ whose subjects are spelled ISSUER|SUB, and for own tokens issued with --roles.`,
 			if err != nil {
 				return err
 			}
-			given, err := api.GrantRole(c.Context(), r)
+			ctx, reach := client.AskReach(c.Context())
+			given, err := api.GrantRole(ctx, r)
 			if err != nil {
 				return err
 			}
 			if a.json {
-				return a.printJSON(given)
+				return a.printJSON(roleSet{given, reach.Told()})
 			}
-			fmt.Fprintf(a.stdout, "%s is %s %s\n", given.Subject, given.Role, placeAndTime(given))
+			fmt.Fprintf(a.stdout, "%s is %s %s%s\n", given.Subject, given.Role, placeAndTime(given), reached(reach.Told()))
 			return nil
 		},
 	}
 	c.Flags().StringVar(&r.Station, "station", "", "a station's name or id (default: everywhere)")
 	c.Flags().StringVar(&until, "until", "", "when it ends: a time like 2027-01-31T12:00:00Z, or a period like 90d (default: when it is taken)")
 	return c
+}
+
+// roleSet is a role that was given or taken, as it is printed.
+type roleSet struct {
+	access.Role
+	Reach *wire.Reach `json:"reach,omitempty"`
 }
 
 // readMoment reads a time, or a period from now.
@@ -101,13 +110,14 @@ play by it are cut within seconds.`,
 			if err != nil {
 				return err
 			}
-			if err := api.RevokeRole(c.Context(), r); err != nil {
+			ctx, reach := client.AskReach(c.Context())
+			if err := api.RevokeRole(ctx, r); err != nil {
 				return err
 			}
 			if a.json {
-				return a.printJSON(r)
+				return a.printJSON(roleSet{r, reach.Told()})
 			}
-			fmt.Fprintf(a.stdout, "%s is not %s %s any more\n", r.Subject, r.Role, placeAndTime(r))
+			fmt.Fprintf(a.stdout, "%s is not %s %s any more%s\n", r.Subject, r.Role, placeAndTime(r), reached(reach.Told()))
 			return nil
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
 )
 
@@ -112,14 +113,15 @@ func (a *app) removeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := api.RemoveSegment(c.Context(), id); err != nil {
+			ctx, reach := client.AskReach(c.Context())
+			if err := api.RemoveSegment(ctx, id); err != nil {
 				return noSegment(err, id)
 			}
 			const note = "its key is destroyed: ciphertext that others still hold can never be opened. Audio that a listener has saved cannot be recalled."
 			if a.json {
-				return a.printJSON(map[string]string{"removed": id.String(), "note": note})
+				return a.printJSON(removal{id.String(), note, reach.Told()})
 			}
-			fmt.Fprintf(a.stdout, "removed %s\n%s\n", id, note)
+			fmt.Fprintf(a.stdout, "removed %s%s\n%s\n", id, reached(reach.Told()), note)
 			return nil
 		},
 	}

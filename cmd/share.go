@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
 )
 
@@ -147,10 +148,11 @@ func (a *app) shareRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := api.RevokeShare(c.Context(), args[0]); err != nil {
+			ctx, reach := client.AskReach(c.Context())
+			if err := api.RevokeShare(ctx, args[0]); err != nil {
 				return noShare(err, args[0])
 			}
-			return a.done("revoked", args[0], "revoked share %s: its sessions and links have ended\n")
+			return a.done("revoked", args[0], "revoked share %s: its sessions and links have ended"+reached(reach.Told())+"\n")
 		},
 	}
 }
@@ -200,14 +202,15 @@ func (a *app) sharePassword() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := api.SetSharePassword(c.Context(), args[0], word)
+			ctx, reach := client.AskReach(c.Context())
+			s, err := api.SetSharePassword(ctx, args[0], word)
 			if err != nil {
 				return noShare(err, args[0])
 			}
 			if a.json {
 				return a.printJSON(s)
 			}
-			_, err = fmt.Fprintf(a.stdout, "share %s has another password: its sessions and links have ended\n", s.ID)
+			_, err = fmt.Fprintf(a.stdout, "share %s has another password: its sessions and links have ended%s\n", s.ID, reached(reach.Told()))
 			return err
 		},
 	}

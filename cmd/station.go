@@ -156,11 +156,22 @@ func (a *app) stationSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := api.ChangeStation(c.Context(), args[0], change)
+			ctx, reach := client.AskReach(c.Context())
+			s, err := api.ChangeStation(ctx, args[0], change)
 			if err != nil {
 				return noStation(err, args[0])
 			}
-			return a.printStation(s)
+			if told := reach.Told(); a.json && told != nil {
+				return a.printJSON(struct {
+					wire.Station
+					Reach *wire.Reach `json:"reach"`
+				}{s, told})
+			}
+			if err := a.printStation(s); err != nil || reach.Told() == nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdout, "changed%s\n", reached(reach.Told()))
+			return err
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "a new name")
@@ -179,7 +190,8 @@ func (a *app) stationRemove() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = api.RemoveStation(c.Context(), args[0], force)
+			ctx, reach := client.AskReach(c.Context())
+			err = api.RemoveStation(ctx, args[0], force)
 			if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == "station_not_empty" {
 				return &failure{exit: exitConflict, code: refused.Code, what: "station " + args[0] + " has segments", cause: err, next: "`musen ls " + args[0] + "` lists them; --force removes them with it"}
 			}
@@ -187,9 +199,9 @@ func (a *app) stationRemove() *cobra.Command {
 				return noStation(err, args[0])
 			}
 			if a.json {
-				return a.printJSON(map[string]string{"removed": args[0]})
+				return a.printJSON(removal{Removed: args[0], Reach: reach.Told()})
 			}
-			fmt.Fprintf(a.stdout, "removed station %s and destroyed its keys\n", args[0])
+			fmt.Fprintf(a.stdout, "removed station %s and destroyed its keys%s\n", args[0], reached(reach.Told()))
 			return nil
 		},
 	}

@@ -36,17 +36,19 @@ func (s *Server) getFleet(c *gin.Context, _ call) error {
 }
 
 // settle waits until what a handler changed is in force everywhere, and tells
-// how far that is and how long it took; nil where there is no fleet. What was
-// changed stays so, whether this is known or not.
-func (s *Server) settle(ctx context.Context) *wire.Reach {
+// how far that is and how long it took, also in a header of the answer; nil where
+// there is no fleet. What was changed stays so, whether this is known or not.
+func (s *Server) settle(c *gin.Context) *wire.Reach {
 	if s.Fleet == nil {
 		return nil
 	}
-	began := s.Now()
+	ctx, began := c.Request.Context(), s.Now()
 	r, err := s.Fleet.Settle(ctx)
 	if err != nil {
 		s.Log.WarnContext(ctx, "it is not known how far a change has come", "err", err)
 		return nil
 	}
-	return &wire.Reach{Gateways: r.Gateways, InForce: r.InForce, Silent: r.Silent, Took: s.Now().Sub(began).Round(10 * time.Microsecond).Seconds()}
+	reach := &wire.Reach{Gateways: r.Gateways, InForce: r.InForce, Silent: r.Silent, Took: s.Now().Sub(began).Round(10 * time.Microsecond).Seconds()}
+	c.Header(wire.ReachHeader, reach.String())
+	return reach
 }

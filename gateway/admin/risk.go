@@ -69,6 +69,17 @@ func risks() map[string]risk {
 	}
 }
 
+// reaching are the routes whose answer comes when what they changed is in force
+// on every gateway, as Server.settle has it: what takes a right away, and what
+// other gateways hold in memory.
+func reaching() []string {
+	return []string{
+		"PATCH /stations/:station", "DELETE /stations/:station", "DELETE /segments/:cid",
+		"POST /stations/:station/shares", "POST /stations/:station/shares/regenerate", "DELETE /shares/:share", "PUT /shares/:share/password",
+		"POST /tokens/revoke", "PUT /subjects", "PUT /roles", "POST /roles/revoke",
+	}
+}
+
 // changes reports whether a route may change something.
 func (r route) changes() bool { return r.method != http.MethodGet && r.method != http.MethodHead }
 

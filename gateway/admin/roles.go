@@ -85,7 +85,7 @@ func (s *Server) grantRole(c *gin.Context, in call) error {
 		return err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "role given", slog.String("role", string(a.Role)), slog.String("by", in.grant.Kind()))
-	_ = s.settle(ctx) // it may have been held for longer before
+	_ = s.settle(c) // it may have been held for longer before
 	return s.answer(c, http.StatusOK, access.FromAssignment(a, s.stationName(ctx, a.Station)))
 }
 
@@ -143,6 +143,6 @@ func (s *Server) revokeRole(c *gin.Context, in call) error {
 		return in.absent(err, "That role is not held there by %.80q.", a.Subject)
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "role taken", slog.String("role", string(a.Role)), slog.String("by", in.grant.Kind()))
-	_ = s.settle(ctx)
+	_ = s.settle(c)
 	return s.done(c)
 }

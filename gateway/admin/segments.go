@@ -55,7 +55,7 @@ func (s *Server) removeSegment(c *gin.Context, in call) error {
 	if err := s.Origin.Remove(ctx, in.segment.CID); err != nil {
 		return err
 	}
-	_ = s.settle(ctx)
+	_ = s.settle(c)
 	return s.done(c)
 }
 

@@ -92,7 +92,7 @@ func (s *Server) createShare(c *gin.Context, in call) error {
 		return err
 	}
 	in.about("share %s %s", share.ID, s.place(ctx, share.Station))
-	_ = s.settle(ctx) // whichever gateway the link is opened at knows it
+	_ = s.settle(c) // whichever gateway the link is opened at knows it
 	c.Header("Location", prefix+"/shares/"+share.ID)
 	return s.answer(c, http.StatusCreated, s.made(share, in.station, secret))
 }
@@ -164,7 +164,7 @@ func (s *Server) revokeShare(c *gin.Context, in call) error {
 	if err := s.Shares.RevokeShare(c.Request.Context(), share.ID); err != nil {
 		return err
 	}
-	_ = s.settle(c.Request.Context()) // done means done on every gateway
+	_ = s.settle(c) // done means done on every gateway
 	return s.done(c)
 }
 
@@ -186,7 +186,7 @@ func (s *Server) setSharePassword(c *gin.Context, in call) error {
 	if err := s.Shares.SetSharePassword(ctx, share.ID, hash); err != nil {
 		return err
 	}
-	_ = s.settle(ctx)
+	_ = s.settle(c)
 	if share, err = s.Shares.Share(ctx, share.ID); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (s *Server) regenerateShare(c *gin.Context, in call) error {
 	}
 	station := in.station
 	station.Epoch = share.Epoch
-	reach := s.settle(ctx)
+	reach := s.settle(c)
 	if s.Fleet == nil {
 		reach = &wire.Reach{Gateways: 1, InForce: 1}
 	}

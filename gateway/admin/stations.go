@@ -103,7 +103,7 @@ func (s *Server) changeStation(c *gin.Context, in call) error {
 	if err := s.Stations.UpdateStation(ctx, station); err != nil {
 		return err
 	}
-	_ = s.settle(ctx) // downloads that are off are off everywhere
+	_ = s.settle(c) // downloads that are off are off everywhere
 	return s.answer(c, http.StatusOK, wire.FromStation(station))
 }
 
@@ -132,7 +132,7 @@ func (s *Server) removeStation(c *gin.Context, in call) error {
 	if err := s.Origin.RemoveStation(ctx, in.station.ID); err != nil {
 		return err
 	}
-	_ = s.settle(ctx)
+	_ = s.settle(c)
 	return s.done(c)
 }
 

@@ -92,7 +92,7 @@ func (s *Server) setSubject(c *gin.Context, in call) error {
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "state of a subject set", slog.String("state", req.State), slog.String("by", in.grant.Kind()))
 	set := wire.FromSubject(subject)
-	set.Reach = s.settle(ctx) // done means done on every gateway
+	set.Reach = s.settle(c) // done means done on every gateway
 	return s.answer(c, http.StatusOK, set)
 }
 

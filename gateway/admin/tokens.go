@@ -125,7 +125,7 @@ func (s *Server) revoke(c *gin.Context, in call) error {
 	if err != nil {
 		return err
 	}
-	return s.answer(c, http.StatusOK, wire.Revoked{Known: known, Name: named.ID + named.Subject + named.IssuedBy + named.Key, Reach: s.settle(ctx)})
+	return s.answer(c, http.StatusOK, wire.Revoked{Known: known, Name: named.ID + named.Subject + named.IssuedBy + named.Key, Reach: s.settle(c)})
 }
 
 // issued reports whether a token is on record.

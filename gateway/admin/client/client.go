@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/musenai/musen/gateway/admin/wire"
 )
 
 // ErrNotRunning says that nothing answers at the socket or the address: the
@@ -150,6 +152,21 @@ func (c *Client) request(ctx context.Context, method, path string, in any) (*htt
 	return req, nil
 }
 
+type reachKey struct{}
+
+// A Reach hears of one call how far what it changed has come.
+type Reach struct{ told *wire.Reach }
+
+// AskReach returns a ctx for one call, and what hears how far that has come.
+func AskReach(ctx context.Context) (context.Context, *Reach) {
+	r := &Reach{}
+	return context.WithValue(ctx, reachKey{}, r), r
+}
+
+// Told is what the node told, once the call has returned; nil: the node is alone,
+// or does not know.
+func (r *Reach) Told() *wire.Reach { return r.told }
+
 // do sends req and decodes the answer into out, if not nil.
 func (c *Client) do(req *http.Request, out any) error {
 	resp, err := c.send(req)
@@ -157,6 +174,9 @@ func (c *Client) do(req *http.Request, out any) error {
 		return err
 	}
 	defer resp.Body.Close()
+	if reach, ok := req.Context().Value(reachKey{}).(*Reach); ok {
+		reach.told = wire.ParseReach(resp.Header.Get(wire.ReachHeader))
+	}
 	if out == nil {
 		_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxProblem))
 	} else {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/musenai/musen"
@@ -40,4 +41,23 @@ type Reach struct {
 	InForce  int     `json:"in_force"`
 	Silent   int     `json:"silent"`
 	Took     float64 `json:"took_seconds"`
+}
+
+// ReachHeader carries a Reach, as String spells it, with every answer that came
+// when what was changed is in force.
+const ReachHeader = "Musen-Reach"
+
+// String spells r as a dictionary of RFC 9651.
+func (r Reach) String() string {
+	return fmt.Sprintf("gateways=%d, in_force=%d, silent=%d, took=%.3f", r.Gateways, r.InForce, r.Silent, r.Took)
+}
+
+// ParseReach reads what String has made; nil: it is something else, or nothing.
+func ParseReach(s string) *Reach {
+	var r Reach
+	n, err := fmt.Sscanf(s, "gateways=%d, in_force=%d, silent=%d, took=%g", &r.Gateways, &r.InForce, &r.Silent, &r.Took)
+	if err != nil || n != 4 {
+		return nil
+	}
+	return &r
 }
