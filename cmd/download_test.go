@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -300,17 +301,41 @@ func TestGetDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// A token comes from a regular file, not from a pipe that may never end.
-func TestTokenFileIsARegularFile(t *testing.T) {
+// P37: a token comes from a regular file, or from a pipe that nobody else may
+// read; one that nobody writes to is not waited for.
+func TestTokenFromAPipe(t *testing.T) {
 	dir := t.TempDir()
-	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+	silent, open := filepath.Join(dir, "silent"), filepath.Join(dir, "open")
+	for _, name := range []string{silent, open} {
+		if err := syscall.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(open, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{pipe, dir} {
-		if code, _, stderr := fetch(t, dir, oneCID, "--token-file", file, "-o", "out"); code != exitUsage || !strings.Contains(stderr, "regular") {
+	for file, want := range map[string]string{silent: "does not hold one bearer token", open: "nobody else may read", dir: "regular"} {
+		if code, _, stderr := fetch(t, dir, oneCID, "--token-file", file, "-o", "out"); code != exitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d: %s", code, stderr)
 		}
+	}
+	r, w, err := os.Pipe() // what <(...) gives
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	asked := make(chan string, 1)
+	gateway := gatewayOf(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("Authorization")
+		w.WriteHeader(http.StatusNotFound)
+	})
+	go func() {
+		_, _ = io.WriteString(w, "a.b.c\n")
+		w.Close()
+	}()
+	fetch(t, dir, oneCID, "--gateway", gateway, "--token-file", fmt.Sprintf("/dev/fd/%d", r.Fd()), "-o", "out")
+	if got := <-asked; got != "Bearer a.b.c" {
+		t.Errorf("asked with %q", got)
 	}
 }
 

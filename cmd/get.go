@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,7 @@ the next try goes on with. -o - writes to standard output. It follows no redirec
 		},
 	}
 	c.Flags().StringVar(&gateway, "gateway", "", "the gateway's base URL (default: that of the home's running node)")
-	c.Flags().StringVar(&tokenFile, "token-file", "", "a file that holds a bearer token; - for standard input")
+	c.Flags().StringVar(&tokenFile, "token-file", "", "a file or a pipe of yours that holds a bearer token; - for standard input")
 	c.Flags().StringVarP(&out, "output", "o", "", "where the audio goes; - for standard output (default: the CID)")
 	c.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
 	return c
@@ -129,11 +130,32 @@ func (a *app) readToken(ctx context.Context, file string) (string, error) {
 	return token, err
 }
 
+// openToken opens a regular file, or a pipe that nobody else may read, as that of
+// a shell's <(...) is. It does not wait for somebody to open the other end.
 func (a *app) openToken(ctx context.Context, file string) (io.ReadCloser, error) {
 	if file == "-" {
 		return untilDone(ctx, a.stdin), nil
 	}
-	return openRegular(file, os.O_RDONLY)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err == nil && info.Mode().IsRegular():
+		return f, nil
+	case err == nil && isOwnPipe(info):
+		return untilDone(ctx, f), nil
+	case err == nil:
+		err = fmt.Errorf("open %q: it is neither a regular file nor a pipe of yours that nobody else may read (chmod 600)", file)
+	}
+	f.Close()
+	return nil, err
+}
+
+func isOwnPipe(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().Type() == os.ModeNamedPipe && info.Mode().Perm()&0o077 == 0 && int(st.Uid) == os.Getuid()
 }
 
 func (a *app) get(ctx context.Context, d *download, out string, force bool) (err error) {
