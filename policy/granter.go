@@ -79,37 +79,55 @@ func (g Granter) holds(roles Roles, now time.Time) bool {
 	})
 }
 
-// granterContext binds sealed granters to the token of that jti.
-func granterContext(jti string) []byte { return []byte("musen token granters 1\x00" + jti) }
+// granterContext binds sealed granters to the token or link of that id.
+func granterContext(kind, id string) []byte {
+	return []byte("musen granters 1\x00" + kind + "\x00" + id)
+}
 
-// sealGranters spells granters as the claim by of the token of that jti.
-func sealGranters(c Cipher, by []Granter, jti string) (string, error) {
+// sealGranters spells granters as what a token or a link of that id says of them.
+func sealGranters(c Cipher, by []Granter, kind, id string) ([]byte, error) {
 	switch {
 	case len(by) == 0:
-		return "", nil
+		return nil, nil
 	case c == nil:
-		return "", reject("the node cannot keep who issues it")
+		return nil, reject("the node cannot keep who issues it")
 	case len(by) > maxGranters:
-		return "", reject("it would be the %dth token of a chain in which each was issued with the one before", len(by))
+		return nil, reject("it would be the %dth token of a chain in which each was issued with the one before", len(by))
 	}
 	text, err := json.Marshal(by)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	sealed, err := c.Encrypt(text, granterContext(jti))
-	return base64.RawURLEncoding.EncodeToString(sealed), err
+	return c.Encrypt(text, granterContext(kind, id))
 }
 
-// openGranters reads the claim by of the token of that jti; there may be none.
-func openGranters(c Cipher, claim any, jti string) (by []Granter, ok bool) {
+// openGranters reads what sealGranters has spelled.
+func openGranters(c Cipher, sealed []byte, kind, id string) (by []Granter, ok bool) {
+	if c == nil {
+		return nil, false
+	}
+	plain, err := c.Decrypt(sealed, granterContext(kind, id))
+	return by, err == nil && json.Unmarshal(plain, &by) == nil && len(by) > 0
+}
+
+// tokenGranters reads the claim by of the token of that jti; there may be none.
+func tokenGranters(c Cipher, claim any, jti string) (by []Granter, ok bool) {
 	if claim == nil {
 		return nil, true
 	}
 	text, _ := claim.(string)
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || c == nil {
+	if err != nil {
 		return nil, false
 	}
-	plain, err := c.Decrypt(sealed, granterContext(jti))
-	return by, err == nil && json.Unmarshal(plain, &by) == nil && len(by) > 0
+	return openGranters(c, sealed, kindToken, jti)
+}
+
+// grantersAt are granters with the roles that concern one station alone.
+func grantersAt(by []Granter, station string) []Granter {
+	by = slices.Clone(by)
+	for i := range by {
+		by[i].Roles = slices.DeleteFunc(slices.Clone(by[i].Roles), func(at RoleAt) bool { return at.Station != "" && at.Station != station })
+	}
+	return by
 }

@@ -135,6 +135,48 @@ func TestNoTokenIsLocal(t *testing.T) {
 	}
 }
 
+// P35, P39: a link ends with those who issued what it was minted with, too.
+func TestLinkEndsWithItsIssuer(t *testing.T) {
+	d := newDelegation(t)
+	d.roles.give("ann", "", policy.Operator)
+	far := policy.RoleAt{Role: policy.Publisher, Station: blues} // of no concern to a link to jazz
+	by := []policy.Granter{{Subject: "ann", Roles: []policy.RoleAt{{Role: policy.Operator}, far}}}
+	token, _, _, err := d.issuer.Token(policy.TokenRequest{Subject: "bob", Stations: []string{jazz}, Actions: []policy.Action{policy.Listen}, TTL: time.Hour,
+		By: []policy.Granter{{Subject: "ann", Roles: by[0].Roles[:1]}}})
+	must(t, err)
+	g, err := d.verifier.Token(token)
+	must(t, err)
+	request := policy.LinkRequest{Station: jazz, Epoch: 3, Path: listenPath}
+	minted, _, err := d.issuer.LinkFor(g, request)
+	must(t, err)
+	request.By = by
+	made, _, err := d.issuer.Link(request)
+	must(t, err)
+	good := func(want bool) {
+		t.Helper()
+		for _, raw := range []string{minted, made} {
+			if _, err := d.verifier.Link(raw, "GET", listenPath); (err == nil) != want {
+				t.Errorf("%v, want good %v", err, want)
+			}
+		}
+	}
+	good(true)
+	d.states["ann"] = policy.SubjectSuspended
+	good(false)
+	delete(d.states, "ann")
+	d.roles.give("ann", "", policy.Support)
+	good(false)
+	d.roles.give("ann", "", policy.Operator)
+	good(true)
+	o := d.options
+	o.Cipher = newCipher(t)
+	v, err := policy.NewVerifier(o)
+	must(t, err)
+	if _, err := v.Link(made, "GET", listenPath); codeOf(err) != "credential_malformed" {
+		t.Error(err)
+	}
+}
+
 // A verifier without the key takes no such token, nor one whose claim was moved
 // from another; a chain has an end.
 func TestGrantersAreSealed(t *testing.T) {

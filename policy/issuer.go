@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -179,7 +180,9 @@ func (i *Issuer) Token(r TokenRequest) (raw, jti string, expires time.Time, err 
 	if !r.SecondFactor.IsZero() {
 		claims.AuthTime, claims.Methods = r.SecondFactor.Unix(), []string{"mfa"}
 	}
-	if claims.By, err = sealGranters(i.o.Cipher, r.By, jti); err == nil {
+	by, err := sealGranters(i.o.Cipher, r.By, kindToken, jti)
+	if err == nil {
+		claims.By = base64.RawURLEncoding.EncodeToString(by)
 		raw, err = i.sign(claims)
 	}
 	if err != nil {
@@ -287,6 +290,7 @@ type LinkRequest struct {
 	Subject  string        // may be empty
 	TTL      time.Duration // 0: 5 minutes
 	Download bool          // also as a file, where the station allows it
+	By       []Granter     // as of a token
 }
 
 // Link makes a link, valid at once: a Common Access Token to be sent with
@@ -323,6 +327,9 @@ func (i *Issuer) link(r LinkRequest, parent *cat.Parent) (raw string, expires ti
 		Issued: issued, Expires: issued.Add(r.TTL).Truncate(time.Second),
 		Paths: []cat.Match{{Value: r.Path}}, Methods: r.Methods,
 		Station: &cat.Station{ID: r.Station, Epoch: r.Epoch, Download: r.Download}, Parent: parent,
+	}
+	if claims.By, err = sealGranters(i.o.Cipher, grantersAt(r.By, r.Station), kindLink, hex.EncodeToString(id)); err != nil {
+		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)
 	}
 	if err := claims.CheckRequest(r.Methods[0], r.Path); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a link to %.80q: %w", r.Path, err)

@@ -29,6 +29,12 @@ func (v *Verifier) parseLink(raw string) (*credential, error) {
 		return nil, refuse(codeMalformed, "not a link: tag, station, cti, iat, catu or catm missing, or the parent is not right")
 	}
 	c := linkCredential(claims)
+	if claims.By != nil {
+		var ok bool
+		if c.by, ok = openGranters(v.o.Cipher, claims.By, kindLink, c.id); !ok {
+			return nil, refuse(codeMalformed, "whom it ends with cannot be read")
+		}
+	}
 	return c, checkTTL(c, v.o.MaxLinkTTL)
 }
 

@@ -57,7 +57,7 @@ func (v *Verifier) parseSession(raw string) (*credential, error) {
 	// A session has one spelling, and is for a station and no path of it.
 	if !claims.Tagged || claims.Station == nil || claims.Station.Epoch > math.MaxInt64 || len(claims.ID) == 0 || claims.Issued.IsZero() ||
 		len(claims.Paths) != 0 || len(claims.Methods) != 0 || len(claims.Audience) != 0 ||
-		!isShare(claims.Subject) || claims.Parent == nil || claims.Parent.ID != "" {
+		!isShare(claims.Subject) || claims.Parent == nil || claims.Parent.ID != "" || claims.By != nil {
 		return nil, refuse(codeMalformed, "not a session: it says too little or too much")
 	}
 	c := linkCredential(claims)
@@ -133,5 +133,6 @@ func (i *Issuer) LinkFor(g Grant, r LinkRequest) (raw string, expires time.Time,
 		r.TTL = defaultLinkTTL
 	}
 	r.TTL = min(r.TTL, c.expires.Sub(i.o.Now().Truncate(time.Second)))
+	r.By = c.by
 	return i.link(r, &cat.Parent{ID: c.id, Generation: c.generation})
 }

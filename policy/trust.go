@@ -220,7 +220,7 @@ func (t *trust) ownClaims(m map[string]any) (*credential, error) {
 	c.id, ok[0] = name(m["jti"])
 	c.subject, ok[1] = name(m["sub"])
 	c.stations, c.everywhere, ok[2] = stations(m["stations"])
-	c.by, ok[3] = openGranters(t.cipher, m["by"], c.id)
+	c.by, ok[3] = tokenGranters(t.cipher, m["by"], c.id)
 	if ok != [4]bool{true, true, true, true} || c.subject == kindLocal || isShare(c.subject) || isForeign(c.subject, t.reserved) {
 		return nil, refuse(codeMalformed, "jti, sub, stations or by missing, reserved or of the wrong form")
 	}

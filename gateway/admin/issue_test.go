@@ -2,8 +2,14 @@ package admin
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
@@ -195,4 +201,68 @@ func TestRightsByNameArePassedOn(t *testing.T) {
 			t.Errorf("%s on %v: %v", c.action, c.stations, err)
 		}
 	}
+}
+
+// P35: a link ends with the role that it takes to make it, and with whoever made
+// it.
+func TestLinkEndsWithItsMaker(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx, jazz := t.Context(), w.station("jazz")
+	id, err := cid.Decode(w.segment("jazz", "one").CID)
+	must(t, err)
+	until := w.now().Add(2 * time.Minute).UTC()
+	w.giveUntil("ann", policy.Publisher, "jazz", until)
+	w.give("ann", policy.Support, "")
+	link, err := w.remote(w.identity("ann")).Link(ctx, id, wire.LinkRequest{TTL: 3600})
+	if must(t, err); !link.Expires.Equal(until) {
+		t.Errorf("until %v, want %v", link.Expires, until)
+	}
+	short, err := w.remote(w.token([]string{jazz.ID}, policy.ManageShares)).Link(ctx, id, wire.LinkRequest{TTL: 7200})
+	if must(t, err); !short.Expires.Equal(w.now().Add(time.Hour).UTC()) {
+		t.Errorf("it outlives the token that it was made with: %v", short.Expires)
+	}
+	path := "/listen/" + id.String()
+	_, raw, _ := strings.Cut(link.URL, "?CAT=")
+	_, err = w.verifier.Link(raw, "GET", path)
+	must(t, err)
+	must(t, w.local.RevokeRole(ctx, access.Role{Subject: "ann", Role: "publisher", Station: "jazz"}))
+	if _, err = w.verifier.Link(raw, "GET", path); err == nil {
+		t.Error("it outlives the role")
+	}
+}
+
+// P35: what is revoked while a request is under way is not issued any more.
+func TestRevokedWhileItIsIssued(t *testing.T) {
+	w := newWorld(t, nil)
+	w.give("ann", policy.Operator, "")
+	service, _, _, err := w.issuer.Token(policy.TokenRequest{
+		Subject: "service", Actions: []policy.Action{policy.IssueTokens, policy.Listen}, TTL: time.Hour, By: []policy.Granter{{Subject: "ann"}},
+	})
+	must(t, err)
+	body, rest := io.Pipe()
+	req := newRequest(t, http.MethodPost, "http://"+w.tcp+prefix+"/tokens", "")
+	req.Body, req.ContentLength = body, -1
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+service)
+	answered := make(chan string, 1)
+	go func() {
+		_, p := w.do(req)
+		answered <- p.Code
+	}()
+	_, err = io.WriteString(rest, `{"subject":"eve",`) // the client sends this with the head; the guard lets it in
+	must(t, err)
+	for len(w.records("token.issued")) == 0 {
+		runtime.Gosched()
+	}
+	_, err = w.local.Revoke(t.Context(), wire.Revocation{IssuedBy: "ann"})
+	must(t, err)
+	w.clock.Add(5)
+	_, err = io.WriteString(rest, `"actions":["listen"],"ttl":60}`)
+	must(t, err)
+	rest.Close()
+	if code := <-answered; code != "credential_revoked" {
+		t.Errorf("answered with %q", code)
+	}
+	_, err = w.local.Revoke(t.Context(), wire.Revocation{IssuedBy: "local"})
+	refused(t, err, 422, "invalid")
 }

@@ -91,6 +91,8 @@ func (s *Server) spokenFor(r wire.Revocation) (wire.Revocation, error) {
 		return r, errField.with("The jti, the subject or the key is not one line of text of at most %d bytes.", maxName)
 	case r.Subject == policy.ShareSubject(""):
 		return r, errField.with("The subject %q names no share: its id is missing.", r.Subject)
+	case r.IssuedBy == policy.LocalOperator().Subject():
+		return r, errField.with("What was issued on the socket is not kept apart: revoke it by jti, subject or key.")
 	case strings.HasPrefix(r.Subject, policy.IssuedBy("")):
 		return r, errField.with("The subject %.80q stands for what somebody has issued: name that one in issued_by.", r.Subject)
 	}

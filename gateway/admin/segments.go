@@ -79,9 +79,19 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 	}
 	in.about("segment %v for %q", in.segment.CID, req.Subject)
 	path := "/listen/" + in.segment.CID.String()
+	needs := []need{{in.station.ID, func(c call) error { return c.require(in.station) }}}
+	by, until, err := in.granters(c.Request.Context(), needs)
+	if err != nil {
+		return err
+	}
+	for _, end := range []time.Time{until, in.grant.Expires()} {
+		if left := end.Sub(s.Now()).Truncate(time.Second); !end.IsZero() && left < ttl {
+			ttl = left
+		}
+	}
 	raw, expires, err := s.Issuer.Link(policy.LinkRequest{
 		Station: in.station.ID, Epoch: in.station.Epoch, Path: path,
-		Methods: []string{http.MethodGet, http.MethodHead}, Subject: req.Subject, TTL: ttl, Download: req.Download,
+		Methods: []string{http.MethodGet, http.MethodHead}, Subject: req.Subject, TTL: ttl, Download: req.Download, By: by,
 	})
 	if err != nil {
 		return notIssued(err)

@@ -47,6 +47,7 @@ type Claims struct {
 	Methods   []string // empty: any method
 	Station   *Station // nil: not told
 	Parent    *Parent  // nil: not told
+	By        []byte   // private claim -65539: whom it ends with, as its issuer spells that; nil: not told
 	// Tagged is whether the token has the outer CWT tag (61), which the MAC
 	// does not cover.
 	Tagged bool

@@ -22,6 +22,7 @@ const (
 	claimCatm    = 313
 	claimStation = -65537
 	claimParent  = -65538
+	claimBy      = -65539
 )
 
 // Parts of a URL and kinds of match in catu that are understood.
@@ -81,6 +82,9 @@ func (cd codec) payload(c Claims) ([]byte, error) {
 	}
 	if p := c.Parent; p != nil {
 		m[claimParent] = parentClaim{ID: p.ID, Generation: p.Generation}
+	}
+	if len(c.By) > 0 {
+		m[claimBy] = c.By
 	}
 	return cd.enc.Marshal(m)
 }
@@ -154,6 +158,8 @@ func (cd codec) claim(c *Claims, claim int64, value []byte) error {
 		return cd.station(value, &c.Station)
 	case claimParent:
 		return cd.parent(value, &c.Parent)
+	case claimBy:
+		return cd.bytes(value, &c.By)
 	}
 	return fmt.Errorf("not understood: %w", ErrMalformed)
 }
