@@ -180,7 +180,11 @@ func visit(t *testing.T, r *radio, song aired, token string, link *url.URL) {
 		client := visitor(t, as[0])
 		ask := func(method, url string, want int, fields ...string) {
 			t.Helper()
-			req, err := http.NewRequest(method, url, nil)
+			body := ""
+			if method == http.MethodPost {
+				body = `{"about":"` + link.String() + `","category":"other","text":"x"}`
+			}
+			req, err := http.NewRequest(method, url, strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,9 +199,9 @@ func visit(t *testing.T, r *radio, song aired, token string, link *url.URL) {
 				t.Fatal(err)
 			}
 			defer res.Body.Close()
-			body, _ := io.ReadAll(res.Body) // an answer that is cut is one too
+			answer, _ := io.ReadAll(res.Body) // an answer that is cut is one too
 			if res.StatusCode != want {
-				t.Errorf("%s %s: %d, want %d: %.200s", method, url, res.StatusCode, want, body)
+				t.Errorf("%s %s: %d, want %d: %.200s", method, url, res.StatusCode, want, answer)
 			}
 		}
 		ask("GET", listen, 200, "Authorization", "Bearer "+token)
@@ -205,6 +209,7 @@ func visit(t *testing.T, r *radio, song aired, token string, link *url.URL) {
 		ask("GET", listen, 206, "Authorization", "Bearer "+token, "Range", "bytes=0-99")
 		ask("GET", r.node.ready.Public+"/ipfs/"+song.CID+"?format=raw", 200)
 		ask("GET", r.node.ready.Public+"/listen/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", 404, "Authorization", "Bearer "+token)
+		ask("POST", r.node.ready.Public+"/reports", 202, "Content-Type", "application/json")
 		ask("TRACE", listen, 405)
 		ask("GET", r.node.ready.Public+"/nowhere", 404)
 		ask("GET", listen+"?"+strings.Repeat("x", 5000), 414)

@@ -119,6 +119,31 @@ func TestBrowserOpensAShare(t *testing.T) {
 	b.do("come in again", chromedp.SendKeys("#password", "open sesame"), chromedp.Click("button"), chromedp.WaitVisible("#segments li"))
 }
 
+// P91: a listener reports the segment that plays, by the page that the player
+// links to.
+func TestBrowserReports(t *testing.T) {
+	t.Parallel()
+	r, b := startRadio(t), openBrowser(t)
+	song := r.add(longSong(t))
+	b.goTo(r.musen("share", "create", "jazz"))
+	b.do("come in", chromedp.WaitVisible("#segments li"))
+	value[bool](b, "document.getElementById('audio').muted = true")
+	b.do("play", chromedp.Click(fmt.Sprintf("[id=%q] button", song.CID)))
+	b.until("audio.currentTime > 0.2")
+	b.do("report", chromedp.Click("#report"), chromedp.WaitVisible("#about"))
+	if about := value[string](b, "document.getElementById('about').value"); about != song.CID {
+		t.Errorf("it is about %q", about)
+	}
+	b.do("say why", chromedp.SetValue("#category", "hate"), chromedp.SendKeys("#text", "<b>because</b>"), chromedp.Click("button"), chromedp.WaitVisible("code"))
+	if said := value[string](b, "document.querySelector('main').textContent"); !strings.Contains(said, "Thank you") || !strings.Contains(said, "received") {
+		t.Errorf("the page says %q", said)
+	}
+	b.do("look at the receipt", chromedp.Click("main a"), chromedp.WaitVisible("code"))
+	if list := r.musen("report", "list", "--open"); !strings.Contains(list, song.CID) || !strings.Contains(list, "hate") {
+		t.Errorf("reports: %s", list)
+	}
+}
+
 // P8, P9: links end while a song plays, and it plays on, also when the browser
 // asks for more of it; what plays next has a link that was minted meanwhile.
 func TestBrowserRenewsLinks(t *testing.T) {
