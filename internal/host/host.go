@@ -89,6 +89,7 @@ type Timing struct {
 	ScrubRate  int64                           // bytes per second that the check of the disk may read; 8 MiB
 	ScrubEvery time.Duration                   // between two checks; a week
 	Save       time.Duration                   // between two notes of how much was served; 1 min
+	Lists      time.Duration                   // between two looks at what denylists name of what is held; 10 s
 }
 
 func (t Timing) withDefaults() Timing {
@@ -100,6 +101,9 @@ func (t Timing) withDefaults() Timing {
 	}
 	if t.Save <= 0 {
 		t.Save = time.Minute
+	}
+	if t.Lists <= 0 {
+		t.Lists = 10 * time.Second
 	}
 	return t
 }
@@ -349,6 +353,9 @@ func (h *Host) begin(run context.Context) {
 	h.running.Go(func() { h.follow(run) })
 	h.running.Go(func() { h.save(run) })
 	h.running.Go(func() { h.sweep(run) })
+	if h.o.Lists != nil {
+		h.running.Go(func() { h.heed(run) })
+	}
 	if h.bare {
 		h.running.Go(func() { h.proveLater(run) })
 		h.running.Go(func() { h.regain(run) })
