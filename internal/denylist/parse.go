@@ -42,9 +42,8 @@ type parser struct {
 // parse reads a list of about size bytes. An error says that it cannot be read
 // as a whole; lines that cannot be read by themselves are faults.
 func parse(r io.Reader, size int64) (*parser, error) {
-	const shortest = 53 // of a line with a SHA-256
-	p := &parser{table: &table{entries: make([]entry, 0, min(size/shortest, maxRules))}}
 	in := bufio.NewReaderSize(r, maxLine)
+	p := &parser{table: &table{entries: make([]entry, 0, lines(in, size))}}
 	if err := p.header(in); err != nil {
 		return nil, err
 	}
@@ -59,6 +58,17 @@ func parse(r io.Reader, size int64) (*parser, error) {
 		}
 		p.item(text)
 	}
+}
+
+// lines is about how many lines a list of size bytes has, a little more than
+// less: to make room for one rule after the other takes twice the memory.
+func lines(in *bufio.Reader, size int64) int64 {
+	start, _ := in.Peek(maxHeader) // an error shows when it is read
+	if len(start) == 0 {
+		return 0
+	}
+	n := size * int64(bytes.Count(start, []byte("\n"))) / int64(len(start))
+	return min(n+n/100, maxRules)
 }
 
 // header reads what comes before a line of three dashes in the first MiB. If
