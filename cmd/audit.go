@@ -32,7 +32,7 @@ func (n *runningNode) openAudit(ctx context.Context, home string) (err error) {
 	n.home, n.auditWatch = home, w
 	n.audit, err = audit.Open(audit.Options{
 		Dir: dir, Origin: w.origin, Cipher: n.keys.Catalogue(), Key: n.keys.AuditKey(),
-		Now: time.Now, Log: n.log, Free: func() int64 { return freeOn(dir) }, Tell: w.tell,
+		Now: time.Now, Free: func() int64 { return freeOn(dir) }, Tell: w.tell,
 	})
 	if err != nil {
 		return &failure{exit: exitDamaged, code: "audit_log", cause: err, next: "see that the folder " + auditDir + " of the home can be written by the node; to begin another log, move it away and keep it"}

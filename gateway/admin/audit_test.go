@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ func openAudit(t *testing.T, dir string, now func() time.Time) *audit.Log {
 	t.Helper()
 	l, err := audit.Open(audit.Options{
 		Dir: dir, Origin: "musen/audit/test/peer", Cipher: clear{}, Key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)),
-		Now: now, Log: slog.New(slog.DiscardHandler),
+		Now: now,
 	})
 	must(t, err)
 	t.Cleanup(func() { l.Close() })

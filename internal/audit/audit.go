@@ -15,7 +15,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
-	"log/slog"
 	"time"
 )
 
@@ -76,7 +75,6 @@ type Options struct {
 	Cipher Cipher
 	Key    ed25519.PrivateKey // signs checkpoints
 	Now    func() time.Time
-	Log    *slog.Logger
 
 	FileSize int64        // a file that is larger is followed by another; 16 MiB
 	Tell     func(Head)   // called after each write, must not wait

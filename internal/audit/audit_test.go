@@ -281,6 +281,29 @@ func TestStartAfterACrash(t *testing.T) {
 	}
 }
 
+// H69: a node starts on a full disk; what it found is told when there is room.
+func TestStartOnAFullDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "audit")
+	l := open(t, dir)
+	l.failed = syscall.ENOSPC
+	for _, bytes := range []string{"1", "2"} {
+		noErr(t, l.tell(Record{Event: "log.torn", Outcome: Done, Facts: map[string]string{"bytes": bytes}}))
+	}
+	if err := l.Append(Record{Event: "gc.run", Outcome: Begun}); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	l.failed = nil // there is room again
+	add(t, l, 2)
+	all, err := l.List(Query{})
+	noErr(t, err)
+	if len(all) != 5 || all[1].Facts["bytes"] != "1" || all[2].Facts["bytes"] != "2" || all[3].Event != "subject.set" {
+		t.Errorf("%+v", all)
+	}
+	if r, err := Verify(dir); err != nil || len(r.Faults) > 0 || r.Head != l.Head() {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // Many who wait share a write, and each is told of its own record.
 func TestTogether(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")

@@ -53,6 +53,7 @@ func Events() []Event {
 		{"subject.set", "the state of a subject was set", true},
 		{"role.granted", "a role was given", false},
 		{"role.revoked", "a role was taken", true},
+		{"access.read", "somebody read who has tokens, roles or shares, or the states of subjects", true},
 		{"access.reviewed", "somebody signed that they reviewed who may do what", false},
 		{"approval.given", "a second person approved", false},
 		{"approval.denied", "a second person denied", true},

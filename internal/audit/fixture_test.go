@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -42,7 +41,7 @@ const origin = "musen/audit/test/peer"
 func options(dir string) Options {
 	return Options{
 		Dir: dir, Origin: origin, Cipher: rot13{}, Key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)),
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Now: time.Now,
 	}
 }
 
