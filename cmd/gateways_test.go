@@ -188,7 +188,14 @@ func TestEdgeBesideOrigin(t *testing.T) {
 			t.Errorf("a link of the epoch before, at %s: %s", r.home, resp.Status)
 		}
 	}
-	g.musen("remove", late.CID)
+	for _, step := range []struct {
+		on   *radio
+		line []string
+	}{{edge, []string{"role", "grant", "ann", "support"}}, {edge, []string{"role", "revoke", "ann", "support"}}, {g.radio, []string{"remove", late.CID}}} {
+		if said := step.on.musen(step.line...); !strings.Contains(said, "in force on 2 of 2 gateways after ") {
+			t.Errorf("%q says %q", step.line, said)
+		}
+	}
 	await(t, "the edge knows that it was removed", func() bool {
 		status, _ := hears(t, http.DefaultClient, edge.url(late), token)
 		return status == http.StatusGone
