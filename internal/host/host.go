@@ -330,7 +330,7 @@ func (h *Host) prove() *audit.Prover {
 func (h *Host) openCluster(ctx context.Context) (err error) {
 	h.cluster, err = pin.Open(ctx, pin.Options{
 		Host: h.node.Host(), Store: h.node.Store(), Name: h.member.Name, Site: h.member.Site, Realm: h.member.Realm,
-		Trusted: trusted(h.o.Book.Roster(), h.member), Blocks: pinset{h}, Held: h.tell, Denied: func(root cid.Cid) bool { return h.denies.Denied(root.Hash()) },
+		Trusted: trusted(h.o.Book.Roster(), h.member), Blocks: pinset{h}, Held: h.tell, Denied: h.denied.Has, // what a list denies is tried again: lists change
 		Timing: h.o.Timing.Pin, Log: h.o.Log,
 	})
 	return err

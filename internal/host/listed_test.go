@@ -13,6 +13,7 @@ import (
 
 	"github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/node"
+	"github.com/musenai/musen/pin/audit"
 	"github.com/musenai/musen/pin/contract"
 	"github.com/musenai/musen/pin/control"
 	"github.com/musenai/musen/pin/member"
@@ -109,4 +110,19 @@ func TestListedIsNotServed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the pinset gives a storage peer while a list names it is not taken, and
+// the origin hears why; it is taken when it is named no more.
+func TestListedInThePinset(t *testing.T) {
+	o, list := newOrigin(t), subscribe(t)
+	bad := o.add(1, 1000)
+	list.name(bad)
+	g := o.join(member.Storage, "one", contract.Contract{}, func(opts *Options) { opts.Lists = list })
+	g.ready()
+	o.pin(o.cluster(g.id), bad, g.id)
+	o.receipt(g.id, control.Hold, bad, control.Failed)
+	list.name()
+	o.receipt(g.id, control.Hold, bad, control.Done)
+	g.proves(bad, audit.Proved)
 }
