@@ -278,6 +278,7 @@ func (f *file) read(at time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
+		f.stamp.info = nil // it may be the disk that is at fault: it is read again until it can be
 		f.fail(at, 1, []Fault{{What: reason(err)}})
 		return err
 	}

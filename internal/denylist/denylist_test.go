@@ -130,6 +130,7 @@ func TestLastGoodListStays(t *testing.T) {
 		spoil()
 		d.list.Reload()
 		d.expect(what, true, a, b, c)
+		d.list.Reload() // it is read again, and not told again
 		if s := d.faults(what, 1, told+1); s.Faults[0].Line != 0 || strings.Contains(s.Faults[0].String(), d.dir) {
 			t.Errorf("%s: %+v", what, s)
 		}

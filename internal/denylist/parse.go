@@ -43,10 +43,11 @@ type parser struct {
 // as a whole; lines that cannot be read by themselves are faults.
 func parse(r io.Reader, size int64) (*parser, error) {
 	in := bufio.NewReaderSize(r, maxLine)
-	p := &parser{table: &table{entries: make([]entry, 0, lines(in, size))}}
+	p := &parser{table: &table{}}
 	if err := p.header(in); err != nil {
 		return nil, err
 	}
+	p.table.entries = make([]entry, 0, lines(in, size))
 	for {
 		text, err := p.next(in)
 		if err == io.EOF {
