@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,5 +127,33 @@ func testReviews(t *testing.T, f *fixture) {
 	all, err := f.Reviews(ctx, musen.ReviewOfAccess)
 	if err != nil || len(all) != 2 || all[0] != second || all[1] != first {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// Uses are noted while others are recorded and forgotten.
+func testConcurrentUses(t *testing.T, f *fixture) {
+	f.DisableUnused(48*time.Hour, time.Hour)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 2000 {
+				f.Use(strconv.Itoa(i%50), time.Time{})
+				if i%500 == 0 {
+					f.clock.forward(60 * time.Hour)
+					if err := f.FlushUses(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	noErr(t, f.FlushUses(t.Context()))
+	f.clock.forward(time.Hour)
+	f.Use("last", f.clock.Now())
+	noErr(t, f.FlushUses(t.Context()))
+	f.reopen()
+	if f.LastUsed("last").IsZero() {
+		t.Error("the last use is lost")
 	}
 }

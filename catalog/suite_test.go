@@ -46,6 +46,7 @@ func suite(t *testing.T, make factory) {
 		"approvals":             testApprovals,
 		"uses":                  testUses,
 		"many uses":             testManyUses,
+		"concurrent uses":       testConcurrentUses,
 		"reviews":               testReviews,
 		"heads of audit logs":   testAuditHeads,
 		"a lost suspension":     testUnrecordedSuspension,
