@@ -198,15 +198,18 @@ func refusal(d policy.Decision, s Segment) error {
 	case !d.Allowed():
 		return ErrNotFound
 	}
-	return stateError(s.State)
+	return stateError(s)
 }
 
-func stateError(s State) error {
-	switch s {
-	case Removed:
-		return ErrGone
-	case TakenDown:
+// stateError is why nobody may hear a segment, or nil.
+func stateError(s Segment) error {
+	switch {
+	case s.Takedown != "": // also when its key was destroyed
+		return takenDown{s.Takedown}
+	case s.State == TakenDown:
 		return ErrTakenDown
+	case s.State == Removed:
+		return ErrGone
 	}
 	return nil
 }
@@ -231,7 +234,7 @@ func (e *Edge) lookUp(ctx context.Context, mh multihash.Multihash) (found *openS
 	if !ok { // all who look it up now share one opener
 		held, _ = e.open.SetIfAbsent(string(mh), fresh)
 	}
-	if s.State == Live {
+	if stateError(s) == nil {
 		fresh.unlocked = held.unlocked
 	}
 	e.open.Set(string(mh), fresh)
@@ -417,7 +420,7 @@ func (g *guardedWriter) allowed() error {
 	}
 	held, _, err := g.stream.edge.lookUp(g.ctx, g.stream.held.segment.CID.Hash())
 	if err == nil {
-		g.version, err = now, stateError(held.segment.State)
+		g.version, err = now, stateError(held.segment)
 	}
 	return err
 }

@@ -72,6 +72,8 @@ type Segment struct {
 	ExpiresAt   time.Time // zero: never
 	Created     time.Time
 	State       State
+	Takedown    string // category of the takedown in force; empty: none
+	Lifted      bool   // it was taken down once, and put back
 	Key         WrappedKey
 }
 

@@ -40,7 +40,8 @@ type Records interface {
 	SegmentByFingerprint(ctx context.Context, station string, fingerprint []byte) (Segment, error)
 	// Remove leaves a tombstone of a segment and destroys its key, durably.
 	Remove(ctx context.Context, segment string) error
-	// Roots are the CIDs of all live segments.
+	// Roots are the CIDs of all segments whose blocks are kept here: those that
+	// are live, and those that were taken down with their keys kept.
 	Roots(ctx context.Context) iter.Seq2[cid.Cid, error]
 }
 
@@ -393,7 +394,7 @@ func (o *Origin) Recover(ctx context.Context) error {
 type disagreement struct {
 	dead    []cid.Cid // pinned, of segments that were removed
 	unknown []cid.Cid // pinned, and never heard of
-	missing []cid.Cid // live and not pinned
+	missing []cid.Cid // to be kept, and not pinned
 }
 
 func (o *Origin) comparePins(ctx context.Context) (d disagreement, err error) {

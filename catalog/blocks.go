@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
+	"github.com/uptrace/bun"
 
 	"github.com/musenai/musen"
 )
@@ -16,6 +17,9 @@ import (
 // HasBlock reports whether the block belongs to a live segment: as its root,
 // a leaf, or a block between them.
 func (c *Catalog) HasBlock(ctx context.Context, mh multihash.Multihash) (bool, error) {
+	if c.Denied(mh) {
+		return false, nil
+	}
 	var there bool
 	err := c.reads.NewRaw(`SELECT EXISTS (SELECT 1 FROM segments WHERE multihash = ? AND state = ?)
 		OR EXISTS (SELECT 1 FROM blocks JOIN segments ON segments.id = blocks.segment
@@ -46,6 +50,9 @@ func (c *Catalog) SegmentOfBlock(ctx context.Context, mh multihash.Multihash) (m
 	var s musen.Segment
 	if err == nil {
 		s, err = r.brief()
+	}
+	if s.State == musen.Live && c.Denied(mh) { // it could not be recorded
+		s.State = musen.TakenDown
 	}
 	return s, c.failed(err, "look up block %s", base58{mh})
 }
@@ -95,11 +102,13 @@ func (r *segmentRow) brief() (musen.Segment, error) {
 	return musen.Segment{}, damaged(fmt.Errorf("row of segment %q: %w", r.ID, err))
 }
 
-// Roots are the CIDs of all live segments, in no order that means anything.
-// What is added or removed meanwhile may be seen or not. It ends at an error.
+// Roots are the CIDs of all segments whose blocks are kept, those that are live
+// and those that were taken down with their keys kept, in no order that means
+// anything. What is added or removed meanwhile may be seen or not. It ends at an
+// error.
 func (c *Catalog) Roots(ctx context.Context) iter.Seq2[cid.Cid, error] {
 	return func(yield func(cid.Cid, error) bool) {
-		for s, err := range c.Live(ctx) {
+		for s, err := range c.inStates(ctx, live, takenDown) {
 			if !yield(s.CID, err) {
 				return
 			}
@@ -107,23 +116,27 @@ func (c *Catalog) Roots(ctx context.Context) iter.Seq2[cid.Cid, error] {
 	}
 }
 
-// Live are all live segments, as Roots gives their CIDs; of each only ID,
-// Station, CID, SealedSize and State are filled in, at the cost of a short read
+// Live are all live segments, as Roots gives CIDs; of each only ID, Station,
+// CID, SealedSize, State and Lifted are filled in, at the cost of a short read
 // for every thousand.
 func (c *Catalog) Live(ctx context.Context) iter.Seq2[musen.Segment, error] {
+	return c.inStates(ctx, live)
+}
+
+func (c *Catalog) inStates(ctx context.Context, states ...int) iter.Seq2[musen.Segment, error] {
 	const atOnce = 1000 // short reads: a long one would hold back a wipe
 	return func(yield func(musen.Segment, error) bool) {
 		for last := ""; ; {
 			var rows []segmentRow
 			err := c.reads.NewSelect().Model(&rows).Column("id", "station", "state", "multihash", "codec", "sealed_size").
-				Where("state = ? AND id > ?", live, last).Order("id").Limit(atOnce).Scan(ctx)
+				Where("state IN (?) AND id > ?", bun.List(states), last).Order("id").Limit(atOnce).Scan(ctx)
 			if err != nil {
 				yield(musen.Segment{}, c.failed(err, "list segments"))
 				return
 			}
 			for i := range rows {
 				s, err := rows[i].brief()
-				if !yield(s, c.failed(err, "list segments")) || err != nil {
+				if !yield(c.mark(s), c.failed(err, "list segments")) || err != nil {
 					return
 				}
 				last = rows[i].ID

@@ -13,16 +13,19 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
 
 	"github.com/musenai/musen"
+	"github.com/musenai/musen/catalog/ledger"
 	"github.com/musenai/musen/policy"
 )
 
@@ -41,6 +44,10 @@ type Options struct {
 	// Member is this process in the fleet that shares the database; nil: none.
 	// SQLite has no fleet.
 	Member *Member
+	// Ledger keeps takedowns apart from the catalogue, so that they outlive a
+	// backup of it that is put back; nil: nothing does.
+	Ledger *ledger.Ledger
+	Log    *slog.Logger // nil: nobody is told
 }
 
 // A Catalog is safe for concurrent use. A write is durable when its call
@@ -67,6 +74,10 @@ type Catalog struct {
 	fleet    *fleet // nil: no other process
 
 	reportsNotKept atomic.Uint64
+
+	takedowns *takedownMap
+	ledger    *ledger.Ledger // nil: none
+	log       *slog.Logger
 }
 
 var (
@@ -132,6 +143,7 @@ func damaged(cause error) error {
 
 func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) (*Catalog, error) {
 	c := &Catalog{store: s, reads: reads, box: box{cipher: o.Cipher, mac: o.LookupMAC}, now: o.Now, shares: newShareMap()}
+	c.takedowns, c.ledger, c.log = newTakedownMap(), o.Ledger, cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c.mirrors.applied = map[kind]int64{}
 	err := c.refresh(ctx)
 	if err != nil {
@@ -141,6 +153,10 @@ func newCatalog(ctx context.Context, s store, reads, writes *bun.DB, o Options) 
 		return nil, fmt.Errorf("prepare look-ups: %w", err)
 	}
 	c.writer = startWriter(writes, s, &c.mirrors)
+	if err := c.reconcile(ctx); err != nil {
+		c.writer.close()
+		return nil, errors.Join(err, c.owner.Close(), c.segment.Close())
+	}
 	return c, nil
 }
 

@@ -26,7 +26,10 @@ type Member struct {
 	// Changed is called after changes of stations of other processes are in
 	// memory; nil: nobody is told.
 	Changed func()
-	Log     *slog.Logger
+	// TakenDown is called with each takedown that another process made or lifted,
+	// once it is in memory. It must be quick. nil: nobody is told.
+	TakenDown func(t musen.Takedown)
+	Log       *slog.Logger
 }
 
 // fleet keeps memory up to what other processes commit, tells them how far this

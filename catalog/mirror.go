@@ -27,6 +27,7 @@ const (
 	ofRoles       kind = "roles"
 	ofUses        kind = "uses"
 	ofSegments    kind = "segments" // that were committed before
+	ofTakedowns   kind = "takedowns"
 )
 
 // A loader brings memory up to the rows that db shows. What was loaded before
@@ -43,6 +44,7 @@ func (c *Catalog) loaders() map[kind]loader {
 		ofSubjects:    c.loadSubjects,
 		ofRoles:       c.loadRoles,
 		ofUses:        c.loadUses,
+		ofTakedowns:   c.loadTakedowns,
 		ofSegments: func(context.Context, bun.IDB, int64) error {
 			c.version.Add(1)
 			return nil

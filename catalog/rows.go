@@ -108,9 +108,14 @@ func (r *segmentRow) content() string {
 // sign makes later damage of the row's columns known.
 func (r *segmentRow) sign(b box) { r.MAC = b.lookup("segment row", r.content()) }
 
+// sound reports whether the row is as it was signed.
+func (r *segmentRow) sound(b box) bool {
+	return hmac.Equal(r.MAC, b.lookup("segment row", r.content()))
+}
+
 // segment decodes a row that is no longer pending, and refuses a damaged one.
 func (r *segmentRow) segment(b box) (musen.Segment, error) {
-	if !hmac.Equal(r.MAC, b.lookup("segment row", r.content())) {
+	if !r.sound(b) {
 		return musen.Segment{}, damaged(fmt.Errorf("row of segment %q was changed", r.ID))
 	}
 	s, err := r.decode()

@@ -78,7 +78,7 @@ func (c *Catalog) Replace(ctx context.Context, old string, s musen.Segment, fing
 		err = c.writer.write(ctx, change{
 			wipes: true,
 			apply: func(ctx context.Context, tx bun.Tx) error {
-				if err := bury(ctx, tx, c.box, old); err != nil {
+				if _, err := bury(ctx, tx, c.box, old); err != nil {
 					return err
 				}
 				return commit(ctx, tx)
@@ -94,6 +94,9 @@ func (c *Catalog) Replace(ctx context.Context, old string, s musen.Segment, fing
 func (c *Catalog) commit(r *segmentRow, blocks []blockRow) func(context.Context, bun.Tx) error {
 	return func(ctx context.Context, tx bun.Tx) error {
 		if err := c.hasStation(ctx, tx, r.Station); err != nil {
+			return err
+		}
+		if err := c.refuseTakenDown(ctx, tx, r.Multihash); err != nil {
 			return err
 		}
 		res, err := tx.NewUpdate().Model(r).WherePK().
@@ -249,7 +252,8 @@ func (c *Catalog) one(r *segmentRow, err error) (musen.Segment, error) {
 	if err != nil {
 		return musen.Segment{}, err
 	}
-	return r.segment(c.box)
+	s, err := r.segment(c.box)
+	return c.mark(s), err
 }
 
 // Segments are live segments of a station, oldest first, at most limit of them,
@@ -288,33 +292,48 @@ func (c *Catalog) Segments(ctx context.Context, station, cursor string, limit in
 // when it returns without an error, no file holds the key's bytes any more. An
 // error that tells of bytes still on the disk leaves the segment removed.
 func (c *Catalog) Remove(ctx context.Context, segment string) error {
+	var rec takedownRecord
 	err := c.writer.write(ctx, change{
 		wipes: true,
-		apply: func(ctx context.Context, tx bun.Tx) error { return bury(ctx, tx, c.box, segment) },
-		kind:  ofSegments,
-		done:  func() { c.version.Add(1) },
+		apply: func(ctx context.Context, tx bun.Tx) error {
+			root, err := bury(ctx, tx, c.box, segment)
+			if err == nil {
+				rec, err = c.shredTakedown(ctx, tx, string(root))
+			}
+			return err
+		},
+		kind: ofSegments, also: ofTakedowns,
+		done: func() {
+			c.version.Add(1)
+			if rec.Generation > 0 {
+				c.hold(rec)
+			}
+		},
 	})
+	if err == nil && rec.Generation > 0 {
+		err = c.keepApart(rec)
+	}
 	return c.failed(err, "remove segment %q", segment)
 }
 
-// bury makes a tombstone of a segment.
-func bury(ctx context.Context, tx bun.Tx, b box, segment string) error {
+// bury makes a tombstone of a segment, and tells its multihash.
+func bury(ctx context.Context, tx bun.Tx, b box, segment string) (root []byte, err error) {
 	r := &segmentRow{ID: segment}
-	err := tx.NewSelect().Model(r).WherePK().Where("state NOT IN (?, ?)", pending, removed).Scan(ctx)
+	err = tx.NewSelect().Model(r).WherePK().Where("state NOT IN (?, ?)", pending, removed).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return musen.ErrNotFound
+		return nil, musen.ErrNotFound
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.State, r.Fingerprint = removed, nil
 	r.Title, r.Artist, r.Leaves = []byte{}, []byte{}, []byte{}
 	r.sign(b)
 	if _, err := tx.NewUpdate().Model(r).WherePK().Exec(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := tx.NewDelete().Model((*blockRow)(nil)).Where("segment = ?", segment).Exec(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return destroyKey(ctx, tx, segment)
+	return r.Multihash, destroyKey(ctx, tx, segment)
 }

@@ -46,7 +46,7 @@ func (n *runningNode) member() *catalog.Member {
 	}
 	return &catalog.Member{
 		ID: blocks{n.node}.PeerID(), Name: f.Name, Role: n.cfg.Role, Addrs: n.node.Addrs,
-		Lease: f.Lease, Poll: f.Poll, Changed: n.reloadKeys, Log: n.log,
+		Lease: f.Lease, Poll: f.Poll, Changed: n.reloadKeys, TakenDown: n.enforceLater, Log: n.log,
 	}
 }
 
@@ -76,10 +76,10 @@ func openKeyring(cfg config.Config) (*keyring.Keyring, error) {
 	return keys, nil
 }
 
-// openCatalog opens the catalogue of a home, wherever it is.
-func openCatalog(ctx context.Context, home string, cfg config.Config, keys *keyring.Keyring, m *catalog.Member) (rows *catalog.Catalog, err error) {
+// openCatalog opens the catalogue of a home, wherever it is; change edits how.
+func openCatalog(ctx context.Context, home string, cfg config.Config, keys *keyring.Keyring, change func(*catalog.Options)) (rows *catalog.Catalog, err error) {
 	o := catalogOptions(keys, time.Now)
-	o.Member = m
+	change(&o)
 	if file := cfg.Catalogue.PostgresFile; file != "" {
 		rows, err = catalog.OpenPostgres(ctx, file, o)
 	} else {

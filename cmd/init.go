@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/node"
@@ -23,7 +24,9 @@ const (
 	identityFile = "keys/identity.txt"
 	nodeDir      = "ipfs"
 	catalogFile  = "catalogue.db"
-	adminSocket  = "admin.sock"
+	// takedownsFile has what was taken down, apart from the catalogue.
+	takedownsFile = "takedowns"
+	adminSocket   = "admin.sock"
 )
 
 // initOptions say what unlocks a new keyring: a passphrase in a file, or an
@@ -239,7 +242,7 @@ func fillEdge(draft string, cfg config.Config, o initOptions) (peerID string, er
 	if err != nil {
 		return "", err
 	}
-	rows, err := openCatalog(context.Background(), draft, cfg, keys, nil)
+	rows, err := openCatalog(context.Background(), draft, cfg, keys, func(*catalog.Options) {})
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
+	"github.com/musenai/musen/catalog/ledger"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway"
 	"github.com/musenai/musen/gateway/admin"
@@ -69,6 +70,8 @@ type runningNode struct {
 	node        *node.Node
 	keys        *keyring.Keyring
 	rows        *catalog.Catalog
+	takedowns   *ledger.Ledger
+	enforced    chan musen.Takedown // of other gateways, for the origin to act on
 	gate        gate
 	credentials *credentials
 	rotated     atomic.Pointer[credentials] // the same, for who hears of a rotation
@@ -98,7 +101,7 @@ type runningNode struct {
 // must be stopped; on an error nothing is left running.
 func startNode(ctx context.Context, o serveOptions) (n *runningNode, err error) {
 	ownerOnly()
-	n = &runningNode{log: o.log, failed: make(chan error, 4)}
+	n = &runningNode{log: o.log, failed: make(chan error, 4), enforced: make(chan musen.Takedown, 1024)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -154,6 +157,7 @@ func (n *runningNode) startRole(ctx context.Context, home string) error {
 	if err := n.startSwarm(ctx, home); err != nil {
 		return err
 	}
+	n.enforceTakedowns()
 	return n.startFleet(ctx)
 }
 
@@ -172,7 +176,14 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 		return err
 	}
 	n.keys.LogTo(n.log)
-	if n.rows, err = openCatalog(ctx, home, n.cfg, n.keys, n.member()); err != nil {
+	if n.takedowns, err = openTakedowns(home); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.takedowns.Close)
+	n.rows, err = openCatalog(ctx, home, n.cfg, n.keys, func(o *catalog.Options) {
+		o.Member, o.Ledger, o.Log = n.member(), n.takedowns, n.log
+	})
+	if err != nil {
 		return err
 	}
 	n.closers = append(n.closers, n.rows.Close)

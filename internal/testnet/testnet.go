@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
+	"github.com/musenai/musen/catalog/ledger"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/policy"
@@ -51,12 +53,13 @@ type Home struct {
 	Clock *Clock
 	Log   *slog.Logger
 
-	Node     *node.Node
-	Keys     *keyring.Keyring
-	Rows     *catalog.Catalog
-	Engine   *policy.Engine
-	Issuer   *policy.Issuer
-	Verifier *policy.Verifier
+	Node      *node.Node
+	Keys      *keyring.Keyring
+	Rows      *catalog.Catalog
+	Takedowns *ledger.Ledger
+	Engine    *policy.Engine
+	Issuer    *policy.Issuer
+	Verifier  *policy.Verifier
 
 	change []func(*node.Options)
 }
@@ -102,7 +105,7 @@ func (h *Home) Reopen(t testing.TB) {
 
 func (h *Home) close(t testing.TB) {
 	t.Helper()
-	if err := h.Rows.Close(); err != nil {
+	if err := errors.Join(h.Rows.Close(), h.Takedowns.Close()); err != nil {
 		t.Error(err)
 	}
 	if err := h.Node.Close(); err != nil {
@@ -119,6 +122,8 @@ func (h *Home) open(t testing.TB, rows func(context.Context, string, catalog.Opt
 	var err error
 	h.Node, err = node.Open(t.Context(), opts)
 	must(t, err)
+	h.Takedowns, err = ledger.Open(h.path("takedowns"))
+	must(t, err)
 	h.Keys, err = keyring.Open(h.path("keys"), h.unlock())
 	must(t, err)
 	lookup := func(data []byte) []byte {
@@ -127,7 +132,7 @@ func (h *Home) open(t testing.TB, rows func(context.Context, string, catalog.Opt
 		return mac.Sum(nil)
 	}
 	h.Rows, err = rows(t.Context(), h.path("catalogue.db"), catalog.Options{
-		Cipher: h.Keys.Catalogue(), LookupMAC: lookup, Now: h.Clock.Now,
+		Cipher: h.Keys.Catalogue(), LookupMAC: lookup, Now: h.Clock.Now, Ledger: h.Takedowns, Log: h.Log,
 	})
 	must(t, err)
 	h.openPolicy(t)

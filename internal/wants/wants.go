@@ -34,7 +34,7 @@ func (w Wants) All(ctx context.Context) iter.Seq2[keep.Want, error] {
 				return
 			}
 			st, err := w.rows.Station(ctx, s.Station)
-			if errors.Is(err, musen.ErrNotFound) { // removed meanwhile
+			if errors.Is(err, musen.ErrNotFound) || s.Takedown != "" { // removed meanwhile, or taken down
 				continue
 			}
 			if !yield(Of(s, st), err) || err != nil {
@@ -46,6 +46,9 @@ func (w Wants) All(ctx context.Context) iter.Seq2[keep.Want, error] {
 
 // Gone implements keep.Wants.
 func (w Wants) Gone(ctx context.Context, root cid.Cid) bool {
+	if w.rows.Denied(root.Hash()) { // whether or not the catalogue knows of the segment
+		return true
+	}
 	s, err := w.rows.Segment(ctx, root.Hash())
 	return err == nil && s.State != musen.Live
 }
