@@ -205,7 +205,7 @@ func refusal(d policy.Decision, s Segment) error {
 func stateError(s Segment) error {
 	switch {
 	case s.Takedown != "": // also when its key was destroyed
-		return takenDown{s.Takedown}
+		return TakedownError(s.Takedown)
 	case s.State == TakenDown:
 		return ErrTakenDown
 	case s.State == Removed:

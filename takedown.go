@@ -68,6 +68,9 @@ func IsTakedownCategory(s string) bool { return slices.Contains(TakedownCategori
 // takenDown is the ErrTakenDown of a segment whose category is known.
 type takenDown struct{ category string }
 
+// TakedownError is an ErrTakenDown of that category.
+func TakedownError(category string) error { return takenDown{category} }
+
 func (t takenDown) Error() string { return ErrTakenDown.Error() + ": " + t.category }
 func (takenDown) Unwrap() error   { return ErrTakenDown }
 

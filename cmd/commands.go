@@ -18,7 +18,7 @@ import (
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.quickstartCommand(), a.initCommand(), a.serveCommand(),
-		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(),
+		a.stationCommand(), a.addCommand(), a.lsCommand(), a.showCommand(), a.removeCommand(), a.takedownCommand(),
 		a.tokenCommand(), a.subjectCommand(), a.linkCommand(), a.shareCommand(), a.getCommand(),
 		a.verifyCommand(), a.gcCommand(), a.statusCommand(), a.peerCommand(), a.pinCommand(),
 		a.joinCommand(), a.replicaCommand(), a.denylistCommand(),

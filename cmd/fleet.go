@@ -264,6 +264,9 @@ func (e elsewhere) Add(ctx context.Context, _ musen.AddRequest, _ io.Reader) (mu
 // Remove implements admin.Origin.
 func (e elsewhere) Remove(ctx context.Context, _ cid.Cid) error { return e.refuse(ctx) }
 
+// Enforce implements admin.Origin: the origin hears of it by the catalogue.
+func (e elsewhere) Enforce(context.Context, musen.Takedown) error { return nil }
+
 // reached says where a change is in force, after what was changed.
 func reached(r *wire.Reach) string {
 	if r == nil {

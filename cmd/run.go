@@ -186,6 +186,7 @@ func (n *runningNode) openStores(ctx context.Context, home string) (err error) {
 	if err != nil {
 		return err
 	}
+	n.denied.Add(n.rows)
 	n.closers = append(n.closers, n.rows.Close)
 	if err = n.openAudit(ctx, home); err != nil {
 		return err
@@ -251,7 +252,7 @@ func (n *runningNode) servePublic() (err error) {
 		Opener: gateway.FromEdge(n.edge), Verifier: n.gate.verifier,
 		Blocks: n.node.Offline(), Index: n.rows, Denied: &n.denied, Pages: n.pages(), KeySet: n.credentials.keySet,
 		Ready:    func(context.Context) error { return n.rows.Current() },
-		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader,
+		CertFile: p.TLSCert, KeyFile: p.TLSKey, Proxies: p.TrustedProxies, ClientHeader: p.ClientHeader, RegionHeader: p.RegionHeader, AppealURL: p.AppealURL,
 		PseudonymLife: n.cfg.Limits.PseudonymLife, Rates: rates(n.cfg.Limits), Subjects: n.rows, Watch: n.watch,
 		Limits: gateway.Limits{
 			Streams: p.MaxStreams, SubjectStreams: p.MaxStreamsPerSubject, LimitedStreams: n.cfg.Limits.LimitedStreams,
@@ -299,7 +300,8 @@ func rates(l config.Limits) gateway.Rates {
 
 func (n *runningNode) serveAdmin(home string) (err error) {
 	o := admin.Options{
-		Stations: stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
+		Takedowns: n.rows,
+		Stations:  stations{n.rows, n.swarm.Keeper()}, Segments: n.rows, Tokens: n.rows, Keys: n.credentials,
 		Subjects: n.rows, Receipts: n.rows, Roles: n.rows, Alerts: n.watch,
 		Approvals: n.rows, Audit: n.audit,
 		Shares: n.rows, Passwords: n.gate.passwords, Denied: &n.denied, Denylists: n.lists,
@@ -320,7 +322,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 	}
 	if !n.isEdge() {
 		o.Members, o.Invites, o.Services = members{n.swarm}, members{n.swarm}, services{n.swarm.Services()}
-		o.Copies = health{n.swarm.Keeper(), n.swarm.Ledger()}
+		o.Copies = health{n.swarm.Keeper(), n.swarm.Ledger(), n.swarm}
 	}
 	if n.cfg.Catalogue.PostgresFile != "" {
 		o.Fleet = n.rows

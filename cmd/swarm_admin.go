@@ -154,6 +154,7 @@ func without(err, kind error) string {
 type health struct {
 	keeper *keep.Keeper
 	ledger *member.Ledger
+	swarm  *swarm.Swarm
 }
 
 // Health implements admin.Copies.
@@ -203,6 +204,16 @@ func (h health) Recover(ctx context.Context, roots ...cid.Cid) (segments int, er
 		err = fmt.Errorf("%w: %w", musen.ErrNotFound, err)
 	}
 	return segments, err
+}
+
+// Purged implements admin.Copies.
+func (h health) Purged(ctx context.Context, root cid.Cid, since time.Time) ([]wire.Purged, error) {
+	all, err := h.swarm.Purged(ctx, root, since)
+	list := make([]wire.Purged, len(all))
+	for i, p := range all {
+		list[i] = wire.Purged{Peer: p.Peer.String(), Name: p.Name, At: p.At}
+	}
+	return list, err
 }
 
 // Rebalance implements admin.Copies.

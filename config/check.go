@@ -83,6 +83,9 @@ func (c Config) checkPublic(fault faultFunc) {
 			fault("public.base_url", "%w", err)
 		}
 	}
+	if p.AppealURL != "" && !isAppeal(p.AppealURL) {
+		fault("public.appeal_url", "%.80q is not like \"https://radio.example/appeal\" or \"mailto:appeals@radio.example\"", p.AppealURL)
+	}
 	if h := p.ClientHeader; h != "" {
 		checkClientHeader(fault, h, len(p.TrustedProxies))
 	}
@@ -101,6 +104,16 @@ func checkClientHeader(fault faultFunc, header string, proxies int) {
 	case strings.EqualFold(header, "Forwarded"):
 		fault("public.client_header", "the syntax of Forwarded is not read: have the proxies set X-Forwarded-For, or a header with nothing but the address")
 	}
+}
+
+// isAppeal reports whether s can stand in an answer as the address of a page or
+// a mailbox.
+func isAppeal(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.User != nil || len(s) > 1000 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`<>"\`, r) }) {
+		return false
+	}
+	return u.Scheme == "https" && u.Host != "" || u.Scheme == "mailto" && strings.Contains(u.Opaque, "@")
 }
 
 func checkBaseURL(s string) error {

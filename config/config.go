@@ -96,6 +96,10 @@ type Public struct {
 	// What printed links begin with, like "https://radio.example". Empty: the
 	// address that the node listens on.
 	BaseURL string `koanf:"base_url"`
+	// Where who could listen to what was taken down can appeal: a web page, or
+	// an address like "mailto:appeals@radio.example". Empty: they are told to
+	// ask the operator.
+	AppealURL string `koanf:"appeal_url"`
 	// How many responses with audio may run at once.
 	MaxStreams int `koanf:"max_streams"`
 	// How many of them one subject may have.

@@ -161,6 +161,20 @@ func TestWrongTypes(t *testing.T) {
 	refused(t, src, "public.idle_timeout", "flag")
 }
 
+// P93: where to appeal is a page or a mailbox, and nothing that a browser runs.
+func TestAppealURL(t *testing.T) {
+	for text, hints := range map[string][]string{
+		"[public]\nappeal_url = \"http://radio.example/appeal\"": {"public.appeal_url", "https://"},
+		"[public]\nappeal_url = \"javascript:alert(1)\"":         {"public.appeal_url"},
+		"[public]\nappeal_url = \"https://a.example/>; rel=x\"":  {"public.appeal_url"},
+		"[public]\nappeal_url = \"mailto:nobody\"":               {"public.appeal_url"},
+	} {
+		src := write(t, text)
+		src.Flags = map[string]string{"keyring.identity_file": "id"}
+		refused(t, src, hints...)
+	}
+}
+
 // P4, P65, H80: what is unsafe is refused before anything listens.
 func TestUnsafeValues(t *testing.T) {
 	for text, hints := range map[string][]string{

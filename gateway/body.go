@@ -145,7 +145,7 @@ func (p *playback) fail(b *body, err error) {
 		p.server.refuse(p.c, err)
 		return
 	}
-	if b.revoked {
+	if b.revoked || errors.Is(err, musen.ErrTakenDown) {
 		p.dropUnsent()
 	} else if !b.gone && p.c.Request.Context().Err() == nil {
 		p.server.o.Log.Error("stream cut", "request", requestID(p.c), "error", withoutAddresses(err))

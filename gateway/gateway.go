@@ -130,6 +130,7 @@ type Options struct {
 	Proxies           []netip.Prefix // reverse proxies that may connect from off loopback without TLS
 	ClientHeader      string         // in which they name the client's address; "": nowhere
 	PseudonymLife     time.Duration  // of a key for pseudonyms of clients; 24 h
+	AppealURL         string         // where a takedown can be appealed against; empty: nowhere
 	RegionHeader      string         // in which they, and nobody else, tell the region of a client; empty: nobody does
 
 	Limits Limits

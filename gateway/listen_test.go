@@ -84,6 +84,24 @@ func TestSpellingsGetOneVerdict(t *testing.T) {
 	}
 }
 
+// P93, H31: who could listen to what was taken down is told why and where to
+// appeal, and nobody else that there was anything.
+func TestTakenDown(t *testing.T) {
+	r := newRealm(t)
+	s := r.serve(func(o *Options) { o.AppealURL = "https://radio.example/appeal" })
+	for _, state := range []musen.State{musen.TakenDown, musen.Removed} { // the key was destroyed too
+		seg := r.add(musen.Segment{State: state, Takedown: "privacy"}, audioOf(1000))
+		a := s.ask("GET", "/listen/"+seg.CID.String(), "Authorization", "Bearer "+r.token("jazz"))
+		if body := string(a.body); a.StatusCode != 451 || !strings.Contains(body, "taken down: privacy") || !strings.Contains(body, "https://radio.example/appeal") || a.Header.Get("Link") != `<https://radio.example/appeal>; rel="help"` {
+			t.Errorf("%d %s, Link %q", a.StatusCode, body, a.Header.Get("Link"))
+		}
+		a = s.ask("GET", "/listen/"+seg.CID.String(), "Authorization", "Bearer "+r.token("other"))
+		if unknown := s.ask("GET", "/listen/"+unknownCID(cid.Raw).String(), "Authorization", "Bearer "+r.token("other")); without(t, a) != without(t, unknown) {
+			t.Errorf("a stranger gets %s, and of an unknown one %s", without(t, a), without(t, unknown))
+		}
+	}
+}
+
 // Whatever is not the one spelling of a CID in its base is no CID.
 func TestOtherSpellingsAreNoCID(t *testing.T) {
 	r := newRealm(t)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/problem"
 	"github.com/musenai/musen/policy"
 )
@@ -139,8 +140,18 @@ func bodyOf(method, route string) int64 {
 // wrong when it is the node's fault and not that of a client who went away.
 func (s *Server) refuse(c *gin.Context, err error) {
 	setRetry(c, err)
+	err = s.withAppeal(c, err)
 	s.note(c, err, problem.Write(c.Writer, c.Request, err))
 	s.answers.Send(c.Writer)
+}
+
+// withAppeal tells who is refused because of a takedown where to appeal.
+func (s *Server) withAppeal(c *gin.Context, err error) error {
+	if s.o.AppealURL == "" || !errors.Is(err, musen.ErrTakenDown) {
+		return err
+	}
+	c.Header("Link", "<"+s.o.AppealURL+`>; rel="help"`)
+	return problem.WithHelp(err, "To appeal, see "+s.o.AppealURL)
 }
 
 // setRetry tells who went beyond a limit how long to wait, and the log which.

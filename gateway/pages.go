@@ -175,6 +175,7 @@ func (s *Server) page(c *gin.Context, status int, name string, data any) {
 
 // refusePage answers a person with the problem that err is.
 func (s *Server) refusePage(c *gin.Context, err error) {
+	err = s.withAppeal(c, err)
 	p := problem.Of(err)
 	p.RequestID = requestID(c)
 	setRetry(c, err)

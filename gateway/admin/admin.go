@@ -81,6 +81,8 @@ type Origin interface {
 	RemoveStation(ctx context.Context, id string) error
 	Add(ctx context.Context, req musen.AddRequest, audio io.Reader) (s musen.Segment, existing bool, err error)
 	Remove(ctx context.Context, c cid.Cid) error
+	// Enforce has copies and pins follow a takedown that was recorded or lifted.
+	Enforce(ctx context.Context, t musen.Takedown) error
 }
 
 // Checker reads segments back.
@@ -133,6 +135,7 @@ type Options struct {
 	AuditState AuditState
 	// Approvals keeps what waits for a second person.
 	Approvals Approvals
+	Takedowns Takedowns
 	Origin    Origin
 	Checker   Checker
 	Node      Node
@@ -216,7 +219,8 @@ func (l Limits) withDefaults() Limits {
 // check returns an error that names a part that is missing.
 func (o Options) check() error {
 	for name, missing := range map[string]bool{
-		"Stations": o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil, "Denylists": o.Denylists == nil,
+		"Takedowns": o.Takedowns == nil,
+		"Stations":  o.Stations == nil, "Segments": o.Segments == nil, "Tokens": o.Tokens == nil, "Keys": o.Keys == nil, "Alerts": o.Alerts == nil, "Denylists": o.Denylists == nil,
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil || o.AuditHeads == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,

@@ -62,6 +62,8 @@ func events() map[string]string {
 		"POST /pins/rebalance":                      "pins.rebalanced",
 		"POST /services":                            "service.added",
 		"DELETE /services/:service":                 "service.removed",
+		"POST /takedowns":                           "takedown.made",
+		"POST /takedowns/:cid/lift":                 "takedown.lifted",
 		"POST /tokens":                              "token.issued",
 		"POST /tokens/revoke":                       "credential.revoked",
 		"POST /keys/rotate":                         "key.rotated",

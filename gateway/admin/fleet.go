@@ -52,3 +52,16 @@ func (s *Server) settle(c *gin.Context) *wire.Reach {
 	c.Header(wire.ReachHeader, reach.String())
 	return reach
 }
+
+// reach is settle for a change that began to be made at that time, and tells of
+// this node alone where there is no fleet.
+func (s *Server) reach(c *gin.Context, began time.Time) *wire.Reach {
+	r := s.settle(c)
+	if s.Fleet == nil {
+		r = &wire.Reach{Gateways: 1, InForce: 1}
+	}
+	if r != nil {
+		r.Took = s.Now().Sub(began).Round(10 * time.Microsecond).Seconds()
+	}
+	return r
+}

@@ -27,6 +27,7 @@ type fleet struct {
 	changed   chan struct{}           // closed when health changes
 	recovered []cid.Cid
 	moved     int
+	purged    map[string][]swarm.Purged // by CID
 }
 
 var (
@@ -201,6 +202,10 @@ func (f *fleet) Recover(_ context.Context, roots ...cid.Cid) (int, error) {
 	defer f.lock()()
 	f.recovered = append(f.recovered, roots...)
 	return max(len(roots), len(f.health)), nil
+}
+
+func (f *fleet) Purged(_ context.Context, root cid.Cid, _ time.Time) ([]swarm.Purged, error) {
+	return f.purged[root.String()], nil
 }
 
 func (f *fleet) Rebalance(context.Context) (int, error) { return f.moved, nil }

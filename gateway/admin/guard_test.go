@@ -218,8 +218,9 @@ type probe struct {
 	hidden             bool            // 404 for who does not cover jazz
 }
 
-// probes are one for each route at least; id, station and share are of jazz.
-func probes(id, station, share string, actions []policy.Action) []probe {
+// probes are one for each route at least; id, station and share are of jazz, and
+// so is what was taken down.
+func probes(id, station, share, taken string, actions []policy.Action) []probe {
 	use := []policy.Action{policy.Add, policy.Manage, policy.Audit}
 	read, manage := []policy.Action{policy.Manage, policy.Audit}, []policy.Action{policy.Manage}
 	see, moderate := []policy.Action{policy.Moderate, policy.Audit}, []policy.Action{policy.Moderate}
@@ -262,6 +263,10 @@ func probes(id, station, share string, actions []policy.Action) []probe {
 		{"GET", "/peers/invites", "", read, true, false},
 		{"POST", "/peers/invites", `{}`, manage, true, false},
 		{"DELETE", "/peers/invites/x", "body", manage, true, false},
+		{"GET", "/takedowns", "", actions, false, false},
+		{"POST", "/takedowns", `{"cid":"` + id + `"}`, moderate, false, true},
+		{"GET", "/takedowns/" + taken, "", append(moderate, policy.Audit), false, true},
+		{"POST", "/takedowns/" + taken + "/lift", `{}`, moderate, false, true},
 		{"GET", "/tokens", "", read, true, false},
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"stations":["jazz"],"ttl":60}`, manage, false, true},
 		{"POST", "/tokens", `{"subject":"s","actions":["manage"],"ttl":60}`, manage, true, false},
@@ -305,7 +310,7 @@ func TestPermissions(t *testing.T) {
 	actions := []policy.Action{policy.Listen, policy.Download, policy.ReleaseKey, policy.Add, policy.Manage, policy.Moderate, policy.Audit, policy.Host}
 	share, err := w.local.CreateShare(t.Context(), "jazz", wire.NewShare{})
 	must(t, err)
-	probes := probes(id, jazz.ID, share.ID, actions)
+	probes := probes(id, jazz.ID, share.ID, w.takenDown(jazz.ID), actions)
 	if len(probes) < len(routes()) {
 		t.Fatalf("%d probes for %d routes", len(probes), len(routes()))
 	}

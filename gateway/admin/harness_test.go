@@ -110,7 +110,8 @@ func (w *world) options() Options {
 	edge, err := musen.NewEdge(musen.EdgeOptions{Directory: w.memory, Blocks: w.memory, Keys: w.memory, Policy: engine, Log: log})
 	must(w.t, err)
 	return Options{
-		Stations: w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
+		Takedowns: w.memory,
+		Stations:  w.memory, Segments: w.memory, Tokens: w.memory, Keys: w.memory, Subjects: w.memory, Receipts: w.memory, Roles: w.memory,
 		Alerts:    w.watch,
 		Denylists: &denylist.List{},
 		Approvals: w.memory, Audit: w.audit,

@@ -44,6 +44,7 @@ type memory struct {
 	unused     string // id of a token that is disabled for that
 	unfollowed time.Time
 	shares     []keptShare
+	takedowns  []musen.Takedown
 	blocks     map[string][]byte // by multihash
 	peers      map[string][]byte // blocks that peers have, by multihash
 	pins       map[string]cid.Cid

@@ -41,6 +41,8 @@ func risks() map[string]risk {
 		"POST /stations/:station/segments":          harmless,
 		"DELETE /segments/:cid":                     dangerous,
 		"POST /segments/:cid/links":                 harmless,
+		"POST /takedowns":                           perhaps, // it may destroy a key
+		"POST /takedowns/:cid/lift":                 dangerous,
 		"POST /verify":                              harmless,
 		"POST /peers":                               harmless,
 		"POST /peers/invites":                       harmless,

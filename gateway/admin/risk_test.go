@@ -32,6 +32,8 @@ func TestDangerousRoutesNeedASecondPerson(t *testing.T) {
 	samples := map[string][2]string{ // path and body
 		"DELETE /stations/:station": {"/stations/jazz", ""},
 		"DELETE /segments/:cid":     {"/segments/" + segment, ""},
+		"POST /takedowns":           {"/takedowns", `{"cid":"` + segment + `","reason":"x","shred":true}`},
+		"POST /takedowns/:cid/lift": {"/takedowns/" + w.takenDown(w.stationID("jazz")) + "/lift", `{"reason":"x"}`},
 		"DELETE /peers/:peer":       {"/peers/oslo", ""},
 		"POST /services":            {"/services", `{"name":"x","endpoint":"https://pins.example","token_file":"/etc/token"}`},
 		"DELETE /services/:service": {"/services/x", ""},
@@ -79,7 +81,7 @@ func TestEmergenciesNeedNoSecondPerson(t *testing.T) {
 	listener, err := w.local.IssueToken(ctx, wire.TokenRequest{Subject: "eve", Actions: []string{"listen", "add"}, TTL: 60})
 	must(t, err)
 	ann := w.identity("ann")
-	for _, p := range probes(segment, jazz, share.ID, nil) {
+	for _, p := range probes(segment, jazz, share.ID, "", nil) {
 		if name := routeOf(t, p).name(); risks()[name] == harmless {
 			_, code, _ := w.ask(p.method, p.path, strings.ReplaceAll(p.body, "%s", "x"), ann, "")
 			if code == "approval_needed" {

@@ -141,12 +141,13 @@ func TestRolesOnRoutes(t *testing.T) {
 	id := w.segment("jazz", "one").CID
 	share, err := w.local.CreateShare(t.Context(), "jazz", wire.NewShare{})
 	must(t, err)
+	taken := w.takenDown(jazz.ID)
 	actions := []policy.Action{policy.Listen}
 	for _, role := range policy.AllRoles() {
 		subject := "service:" + string(role)
 		w.give(subject, role, "")
 		token := w.identity(subject)
-		for _, p := range probes(id, jazz.ID, share.ID, actions) {
+		for _, p := range probes(id, jazz.ID, share.ID, taken, actions) {
 			r := routeOf(t, p)
 			want := slices.Equal(p.allowed, actions) // what any valid credential may
 			for _, a := range r.need {
@@ -269,8 +270,8 @@ func TestListenersCredentialsOpenNothing(t *testing.T) {
 	link, _, err := w.issuer.Link(policy.LinkRequest{Station: jazz.ID, Epoch: 1, Path: "/listen/" + id, Download: true})
 	must(t, err)
 	listener := w.token(nil, policy.Listen, policy.Download)
-	for _, p := range probes(id, jazz.ID, share.ID, nil) {
-		if p.path == "/openapi.yaml" || p.path == "/stations" && p.method == "GET" || p.path == "/shares" || p.path == "/reports" || strings.HasPrefix(p.path, "/approvals") {
+	for _, p := range probes(id, jazz.ID, share.ID, w.takenDown(jazz.ID), nil) {
+		if p.path == "/openapi.yaml" || p.method == "GET" && (p.path == "/stations" || p.path == "/takedowns") || p.path == "/shares" || p.path == "/reports" || strings.HasPrefix(p.path, "/approvals") {
 			continue // what any token may see: the description, and the list of what it may use
 		}
 		for name, header := range map[string][2]string{

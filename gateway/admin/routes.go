@@ -39,22 +39,24 @@ type route struct {
 // routes is the table. Nothing else is served.
 func routes() []route {
 	need := func(a policy.Action) []policy.Action { return []policy.Action{a} }
-	add, audit := need(policy.Add), need(policy.Audit)
+	add, audit, moderate := need(policy.Add), need(policy.Audit), need(policy.Moderate)
 	readStations, readStatus := need(policy.ReadStations), need(policy.ReadStatus)
 	manageStations, manageSegments, manageShares := need(policy.ManageStations), need(policy.ManageSegments), need(policy.ManageShares)
 	seeShares, endShares := []policy.Action{policy.ReadAccess, policy.ManageShares}, []policy.Action{policy.ManageShares, policy.Revoke}
+	seeTakedowns := []policy.Action{policy.Moderate, policy.Audit}
 	managePeers, manageNode := need(policy.ManagePeers), need(policy.ManageNode)
 	const (
-		station  = "/stations/:station"
-		segments = station + "/segments"
-		segment  = "/segments/:cid"
-		shares   = "/shares"
-		share    = shares + "/:share"
-		peers    = "/peers"
-		peer     = peers + "/:peer"
-		services = "/services"
-		get      = http.MethodGet
-		post     = http.MethodPost
+		station   = "/stations/:station"
+		segments  = station + "/segments"
+		segment   = "/segments/:cid"
+		shares    = "/shares"
+		share     = shares + "/:share"
+		peers     = "/peers"
+		peer      = peers + "/:peer"
+		services  = "/services"
+		takedowns = "/takedowns"
+		get       = http.MethodGet
+		post      = http.MethodPost
 	)
 	wait := []string{"wait", "wait_timeout"}
 	limit := []string{"limit"}
@@ -96,6 +98,11 @@ func routes() []route {
 		{get, segment + "/copies", onRemains, readStatus, wait, (*Server).getCopies},
 		{get, station + "/replication", onStation, readStatus, limit, (*Server).getStationReplication},
 		{get, "/replication", onNode, readStatus, limit, (*Server).getReplication},
+		{get, takedowns, onEach, seeTakedowns, []string{"cursor", "limit"}, (*Server).listTakedowns},
+		{post, takedowns, onEach, moderate, nil, (*Server).takeDown},
+		{get, takedowns + "/:cid", onEach, seeTakedowns, nil, (*Server).getTakedown},
+		{post, takedowns + "/:cid/lift", onEach, moderate, nil, (*Server).liftTakedown},
+
 		{post, "/pins/recover", onEach, managePeers, nil, (*Server).recoverPins},
 		{post, "/pins/rebalance", onNode, managePeers, nil, (*Server).rebalancePins},
 		{get, services, onNode, readStatus, nil, (*Server).listServices},

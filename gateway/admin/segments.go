@@ -72,7 +72,7 @@ func (s *Server) makeLink(c *gin.Context, in call) error {
 		return err
 	case !isName(req.Subject):
 		return errField.with("The subject is not one line of text of at most %d bytes, without characters that change its direction.", maxName)
-	case in.segment.State != musen.Live, s.Denied != nil && s.Denied.Denied(in.segment.CID.Hash()):
+	case in.segment.State != musen.Live, in.segment.Takedown != "", s.Denied != nil && s.Denied.Denied(in.segment.CID.Hash()):
 		return musen.ErrTakenDown
 	case req.Download && !in.station.Downloads:
 		return errNoDownloads

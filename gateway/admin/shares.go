@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -209,13 +208,7 @@ func (s *Server) regenerateShare(c *gin.Context, in call) error {
 	}
 	station := in.station
 	station.Epoch = share.Epoch
-	reach := s.settle(c)
-	if s.Fleet == nil {
-		reach = &wire.Reach{Gateways: 1, InForce: 1}
-	}
-	if reach != nil {
-		reach.Took = s.Now().Sub(begun).Round(10 * time.Microsecond).Seconds()
-	}
+	reach := s.reach(c, begun)
 	made := s.made(share, station, secret)
 	if !s.Engine.Decide(in.grant, policy.ManageShares, resource(station)).Allowed() {
 		made.URL = "" // who may only end what there is gets no way in

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -141,8 +142,11 @@ func (s *Server) removeStation(c *gin.Context, in call) error {
 func (s *Server) empty(ctx context.Context, station musen.Station, force bool) error {
 	for {
 		live, _, err := s.Segments.Segments(ctx, station.ID, "", maxPage)
-		if err != nil || len(live) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(live) == 0 {
+			return s.shredTakenDown(ctx, station, force)
 		}
 		if !force {
 			return errNotEmpty
@@ -153,4 +157,28 @@ func (s *Server) empty(ctx context.Context, station musen.Station, force bool) e
 			}
 		}
 	}
+}
+
+// shredTakenDown removes what was taken down of a station if force, and refuses
+// otherwise if its key is kept of anything.
+func (s *Server) shredTakenDown(ctx context.Context, station musen.Station, force bool) error {
+	for cursor, more := "", true; more; more = cursor != "" {
+		page, next, err := s.Takedowns.Takedowns(ctx, cursor, maxPage)
+		if err != nil {
+			return err
+		}
+		for _, t := range page {
+			if t.Station != station.ID || !t.InForce() || !t.Shredded.IsZero() {
+				continue
+			}
+			if !force {
+				return errNotEmpty
+			}
+			if err := s.Origin.Remove(ctx, t.CID); err != nil && !errors.Is(err, musen.ErrGone) {
+				return err
+			}
+		}
+		cursor = next
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -51,6 +52,8 @@ type Copies interface {
 	// Recover tries again at once what has failed, of all segments if none is
 	// named, and tells of how many.
 	Recover(ctx context.Context, roots ...cid.Cid) (segments int, err error)
+	// Purged are the receipts of peers that have purged a segment since.
+	Purged(ctx context.Context, root cid.Cid, since time.Time) ([]swarm.Purged, error)
 	// Rebalance moves copies to where they would be put today.
 	Rebalance(ctx context.Context) (moved int, err error)
 }

@@ -122,3 +122,20 @@ func detailOf(err error) string {
 	d, _ := errors.AsType[detailed](err)
 	return d.detail
 }
+
+// helped is an error with words for what the caller can do.
+type helped struct {
+	error
+	help string
+}
+
+func (h helped) Unwrap() error { return h.error }
+
+// WithHelp returns err with other words for what the caller can do about it,
+// for which the same holds as for those of WithDetail.
+func WithHelp(err error, help string) error { return helped{err, help} }
+
+func helpOf(err error) string {
+	h, _ := errors.AsType[helped](err)
+	return h.help
+}

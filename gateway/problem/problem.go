@@ -8,10 +8,12 @@
 package problem
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/musenai/musen"
 )
@@ -39,12 +41,15 @@ func Of(err error) Problem {
 	if code == gone && errors.Is(err, musen.ErrExpired) {
 		detail = "The segment has expired."
 	}
+	if why := musen.TakedownCategory(err); code == takenDown && why != "" {
+		detail = "The segment was taken down: " + strings.ReplaceAll(why, "_", " ") + "."
+	}
 	if d := detailOf(err); d != "" {
 		detail = d
 	}
 	return Problem{
 		Type: "about:blank", Title: title(a.status), Status: a.status,
-		Detail: detail, Code: code, Help: a.help,
+		Detail: detail, Code: code, Help: cmp.Or(helpOf(err), a.help),
 	}
 }
 

@@ -31,6 +31,15 @@ func ask(t *testing.T, method string, err error) (*http.Response, Problem) {
 	return w.Result(), p
 }
 
+// P93: who could listen is told why, and where to appeal.
+func TestTakenDownSaysWhy(t *testing.T) {
+	h := WithHelp(fmt.Errorf("open: %w", musen.TakedownError("court_order")), "To appeal, see https://radio.example/appeal.")
+	_, p := ask(t, http.MethodGet, h)
+	if p.Code != "taken_down" || p.Status != 451 || p.Detail != "The segment was taken down: court order." || p.Help != "To appeal, see https://radio.example/appeal." {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestEveryErrorHasAStatusAndACode(t *testing.T) {
 	for _, c := range []struct {
 		err    error

@@ -41,6 +41,8 @@ func Events() []Event {
 		{"station.removed", "a station was removed, with all that is in it", true},
 		{"segment.added", "a segment was added", false},
 		{"segment.removed", "a segment was removed, and its key destroyed", true},
+		{"takedown.made", "a segment was taken down", true},
+		{"takedown.lifted", "a takedown was lifted", false},
 		{"segment.verified", "segments were read back, and mended if asked for", false},
 		{"link.made", "a link was made", false},
 		{"share.created", "a share was made", false},

@@ -1,10 +1,13 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/musenai/musen/pin/audit"
@@ -198,3 +201,30 @@ func (s *Swarm) Reinstate(ctx context.Context, nameOrID, reason string) (Member,
 
 // Silent are the peers with orders that they did not answer for that long.
 func (s *Swarm) Silent(than time.Duration) []control.Line { return s.lines.Silent(than) }
+
+// A Purged is the receipt of a peer that has purged a segment.
+type Purged struct {
+	Peer peer.ID
+	Name string
+	At   time.Time // by its clock
+}
+
+// Purged are the members that have signed, since then, that they purged a
+// segment, those who did so last first. Their clocks may be a minute wrong.
+func (s *Swarm) Purged(ctx context.Context, root cid.Cid, since time.Time) ([]Purged, error) {
+	var all []Purged
+	for _, p := range s.ledger.Peers() {
+		receipts, err := s.lines.Receipts(ctx, p.ID, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range receipts { // the newest first
+			if r.Verb == control.Purge && r.Outcome == control.Done && bytes.Equal(r.Root.Hash(), root.Hash()) && r.At.After(since.Add(-time.Minute)) {
+				all = append(all, Purged{p.ID, p.Name, r.At})
+				break
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Purged) int { return b.At.Compare(a.At) })
+	return all, nil
+}
