@@ -152,8 +152,8 @@ func (m members) Role(p peer.ID) (member.Role, bool) { return m.Gate().Role(p) }
 type orders struct{ s *Swarm }
 
 // Order implements keep.Orders.
-func (o orders) Order(ctx context.Context, to peer.ID, verb control.Verb, root cid.Cid, size int64, label string) error {
-	return o.OrderMany(ctx, to, control.Instruction{Verb: verb, Root: root, Size: size, Label: label})
+func (o orders) Order(ctx context.Context, to peer.ID, in control.Instruction) error {
+	return o.OrderMany(ctx, to, in)
 }
 
 // OrderMany gives many orders with one write. control.ErrPurged is about some

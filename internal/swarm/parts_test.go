@@ -64,7 +64,7 @@ func TestManyOrders(t *testing.T) {
 	}
 	defer lines.Close()
 	var given keep.Orders = orders{&Swarm{lines: lines}}
-	if err := given.Order(t.Context(), to, control.Purge, root(t, "gone"), 1, "label"); err != nil {
+	if err := given.Order(t.Context(), to, control.Instruction{Verb: control.Purge, Root: root(t, "gone"), Size: 1, Label: "label"}); err != nil {
 		t.Fatal(err)
 	}
 	before := store.n.Load()

@@ -22,6 +22,7 @@ import (
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/catalog/ledger"
+	"github.com/musenai/musen/internal/deny"
 	"github.com/musenai/musen/internal/keyring"
 	"github.com/musenai/musen/node"
 	"github.com/musenai/musen/policy"
@@ -57,6 +58,7 @@ type Home struct {
 	Keys      *keyring.Keyring
 	Rows      *catalog.Catalog
 	Takedowns *ledger.Ledger
+	Denied    *deny.Sources // what is served to nobody: what was taken down, and what a test adds
 	Engine    *policy.Engine
 	Issuer    *policy.Issuer
 	Verifier  *policy.Verifier
@@ -115,7 +117,8 @@ func (h *Home) close(t testing.TB) {
 
 func (h *Home) open(t testing.TB, rows func(context.Context, string, catalog.Options) (*catalog.Catalog, error)) {
 	t.Helper()
-	opts := node.Options{Dir: h.path("node"), FetchTimeout: fetchTimeout}
+	h.Denied = &deny.Sources{}
+	opts := node.Options{Dir: h.path("node"), FetchTimeout: fetchTimeout, Denied: h.Denied}
 	for _, c := range h.change {
 		c(&opts)
 	}
@@ -135,6 +138,7 @@ func (h *Home) open(t testing.TB, rows func(context.Context, string, catalog.Opt
 		Cipher: h.Keys.Catalogue(), LookupMAC: lookup, Now: h.Clock.Now, Ledger: h.Takedowns, Log: h.Log,
 	})
 	must(t, err)
+	h.Denied.Add(h.Rows)
 	h.openPolicy(t)
 }
 
@@ -169,7 +173,7 @@ func (h *Home) Origin() *musen.Origin {
 
 // EdgeOptions are the home's stores as an Edge takes them.
 func (h *Home) EdgeOptions() musen.EdgeOptions {
-	return musen.EdgeOptions{Directory: h.Rows, Blocks: h.Node, Keys: h.Keys, Policy: h.Engine, Log: h.Log}
+	return musen.EdgeOptions{Directory: h.Rows, Blocks: h.Node, Keys: h.Keys, Policy: h.Engine, Denied: h.Denied, Log: h.Log}
 }
 
 // Edge makes an Edge of the home's stores, with nothing in its memory.

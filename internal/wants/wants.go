@@ -65,7 +65,7 @@ func (w Wants) SegmentOf(ctx context.Context, block multihash.Multihash) (root c
 // Of is what is wanted of a segment of st.
 func Of(s musen.Segment, st musen.Station) keep.Want {
 	r := st.Replication
-	return keep.Want{Root: s.CID, Size: s.SealedSize, Label: st.Label, Min: r.Min, Max: r.Max, Spread: r.Spread, Community: r.Community}
+	return keep.Want{Root: s.CID, Size: s.SealedSize, Label: st.Label, Min: r.Min, Max: r.Max, Spread: r.Spread, Community: r.Community, Lifted: s.Lifted}
 }
 
 // Copies has a keeper told of what comes and goes.

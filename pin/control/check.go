@@ -116,6 +116,9 @@ func (i Instruction) check() error {
 	if !i.Verb.known() {
 		return fmt.Errorf("%w: verb %q", ErrInvalid, i.Verb)
 	}
+	if i.Lifted && i.Verb != Hold {
+		return fmt.Errorf("%w: a lifted %s", ErrInvalid, i.Verb)
+	}
 	if err := checkBytes("size", i.Size); err != nil {
 		return err
 	}
@@ -125,7 +128,9 @@ func (i Instruction) check() error {
 	return checkRoot(i.Root)
 }
 
-func (o Order) instruction() Instruction { return Instruction{o.Verb, o.Root, o.Size, o.Label} }
+func (o Order) instruction() Instruction {
+	return Instruction{o.Verb, o.Root, o.Size, o.Label, o.Lifted}
+}
 
 func (o Order) check() error {
 	if o.Seq == 0 || o.Seq > maxSeq {

@@ -45,7 +45,7 @@ type Verb string
 const (
 	Hold  Verb = "hold"  // fetch the segment and keep it
 	Drop  Verb = "drop"  // no longer needed here
-	Purge Verb = "purge" // removed or taken down: delete it, and never serve it again
+	Purge Verb = "purge" // removed or taken down: delete it, and do not serve it again unless it is lifted
 )
 
 // An Instruction is what shall be done with a segment, by whichever peer.
@@ -54,6 +54,9 @@ type Instruction struct {
 	Root  cid.Cid
 	Size  int64  // bytes of ciphertext; 0: unknown
 	Label string // of the station
+	// Lifted, of a Hold, says that an earlier Purge does not count any more: what
+	// was taken down was put back.
+	Lifted bool
 }
 
 // An Order is one thing that an origin tells one peer to do with a segment.
@@ -65,6 +68,7 @@ type Order struct {
 	Size   int64     `cbor:"5,keyasint,omitempty"` // bytes of ciphertext
 	Label  string    `cbor:"6,keyasint,omitempty"` // of the station: random, it says nothing
 	Issued time.Time `cbor:"7,keyasint"`
+	Lifted bool      `cbor:"8,keyasint,omitempty"` // a hold that ends the purge of before
 }
 
 // An Outcome is what became of an order.

@@ -345,6 +345,7 @@ func TestTheNewestOrderCounts(t *testing.T) {
 	o.members.set(h.ID(), member.Replica)
 	i := ins(Hold, 0, 1)[0]
 	with := func(v Verb) Instruction { j := i; j.Verb = v; return j }
+	lifted := func(v Verb) Instruction { j := with(v); j.Lifted = true; return j }
 	for _, step := range []struct {
 		is   []Instruction
 		want Verb
@@ -358,9 +359,13 @@ func TestTheNewestOrderCounts(t *testing.T) {
 		{[]Instruction{with(Purge), with(Drop)}, Purge, 6, nil},
 		{[]Instruction{with(Drop)}, Purge, 6, nil},
 		{[]Instruction{with(Hold)}, Purge, 6, ErrPurged},
-		{[]Instruction{{Verb: "burn", Root: root(0)}}, Purge, 6, ErrInvalid},
-		{[]Instruction{{Verb: Hold}}, Purge, 6, ErrInvalid},
-		{[]Instruction{{Verb: Hold, Root: root(0), Size: -1}}, Purge, 6, ErrInvalid},
+		{[]Instruction{lifted(Purge)}, Purge, 6, ErrInvalid},
+		{[]Instruction{lifted(Hold)}, Hold, 7, nil},
+		{[]Instruction{lifted(Hold)}, Hold, 7, nil},
+		{[]Instruction{with(Purge)}, Purge, 8, nil},
+		{[]Instruction{{Verb: "burn", Root: root(0)}}, Purge, 8, ErrInvalid},
+		{[]Instruction{{Verb: Hold}}, Purge, 8, ErrInvalid},
+		{[]Instruction{{Verb: Hold, Root: root(0), Size: -1}}, Purge, 8, ErrInvalid},
 	} {
 		if err := o.Order(context.Background(), h.ID(), step.is...); !errors.Is(err, step.err) {
 			t.Errorf("order %v: %v", step.is, err)

@@ -19,8 +19,8 @@ const giveBatch = 8192
 // way if the line is up. Many in one call cost little more than one. An order
 // replaces an earlier one about the same segment that waits for its answer; one
 // that is the same as the waiting one is not given again. A purge that waits is
-// not replaced: a drop is covered by it, a hold is left out and ErrPurged
-// returned after all others were given. ErrStranger: there is no such peer to
+// not replaced but by a hold that is lifted: a drop is covered by it, another hold
+// is left out and ErrPurged returned after all others were given. ErrStranger: there is no such peer to
 // give orders to.
 func (s *Server) Order(ctx context.Context, to peer.ID, ins ...Instruction) error {
 	if !s.gets(to) {
@@ -108,7 +108,7 @@ func (s *Server) plan(ctx context.Context, a *account, ins []Instruction) (order
 		if again {
 			old, ok = orders[n], true
 		}
-		if ok && old.Verb == Purge {
+		if ok && old.Verb == Purge && !i.Lifted {
 			if i.Verb == Hold {
 				left = append(left, i.Root)
 			}
@@ -117,7 +117,7 @@ func (s *Server) plan(ctx context.Context, a *account, ins []Instruction) (order
 		if ok && old.instruction() == i {
 			continue
 		}
-		o := Order{Seq: a.next, Peer: a.id, Verb: i.Verb, Root: i.Root, Size: i.Size, Label: i.Label, Issued: s.now()}
+		o := Order{Seq: a.next, Peer: a.id, Verb: i.Verb, Root: i.Root, Size: i.Size, Label: i.Label, Issued: s.now(), Lifted: i.Lifted}
 		a.next++
 		if again {
 			orders[n].Seq = 0 // replaced before it was given

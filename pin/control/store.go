@@ -102,6 +102,7 @@ type note struct {
 	Size   int64     `cbor:"1,keyasint,omitempty"`
 	Label  string    `cbor:"2,keyasint,omitempty"`
 	Issued time.Time `cbor:"3,keyasint"`
+	Lifted bool      `cbor:"4,keyasint,omitempty"`
 }
 
 func letter(v Verb) byte { return v[0] }
@@ -116,7 +117,7 @@ func verbOf(b byte) (Verb, error) {
 }
 
 func (o Order) kept() ([]byte, error) {
-	b, err := wire.Marshal(note{o.Size, o.Label, o.Issued})
+	b, err := wire.Marshal(note{o.Size, o.Label, o.Issued, o.Lifted})
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func unkept(root cid.Cid, b []byte) (Order, error) {
 	if err := wire.Unmarshal(b[9:], &n); err != nil {
 		return Order{}, err
 	}
-	return Order{Seq: seq, Verb: verb, Root: root, Size: n.Size, Label: n.Label, Issued: n.Issued.UTC()}, nil
+	return Order{Seq: seq, Verb: verb, Root: root, Size: n.Size, Label: n.Label, Issued: n.Issued.UTC(), Lifted: n.Lifted}, nil
 }
 
 // seqName sorts as the number does.

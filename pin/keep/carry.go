@@ -115,7 +115,7 @@ func (k *Keeper) pinned(j *job) {
 	for i := range s.slots {
 		x := &s.slots[i]
 		x.pinned = slices.Contains(j.pin.Holders, x.h.id)
-		if x.pinned && x.stage == ordered && !x.told {
+		if x.pinned && x.stage == ordered && !x.told && !s.lifted { // else an order has to say so
 			x.told, x.since, x.due = true, now, k.probe(now)
 		}
 	}
@@ -129,7 +129,7 @@ func (k *Keeper) giveOrders(ctx context.Context, j *job) error {
 	errs := make([]error, len(j.orders))
 	var posted sync.WaitGroup
 	for i, o := range j.orders {
-		in := control.Instruction{Verb: o.verb, Root: j.s.root, Size: j.s.size, Label: j.s.label}
+		in := control.Instruction{Verb: o.verb, Root: j.s.root, Size: j.s.size, Label: j.s.label, Lifted: j.s.lifted && o.verb == control.Hold}
 		if len(j.orders) == 1 {
 			errs[i] = k.order(ctx, o.h.id, in)
 			break
@@ -148,7 +148,7 @@ func (k *Keeper) giveOrders(ctx context.Context, j *job) error {
 // order gives one order, together with others to the same peer if that can be.
 func (k *Keeper) order(ctx context.Context, to peer.ID, in control.Instruction) error {
 	if _, ok := k.o.Orders.(orderMany); !ok {
-		return k.o.Orders.Order(ctx, to, in.Verb, in.Root, in.Size, in.Label)
+		return k.o.Orders.Order(ctx, to, in)
 	}
 	l := letter{to, in, make(chan error, 1)}
 	select {

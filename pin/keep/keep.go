@@ -58,6 +58,7 @@ type Want struct {
 	Min, Max  int    // copies on trusted peers, the origin's own one included
 	Spread    bool   // Durable asks for Min sites, not only Min peers
 	Community int    // further copies, on replicas
+	Lifted    bool   // it was taken down once: who purged it may hold it again
 }
 
 // sane is w with numbers that can be worked with: 1 ≤ Min ≤ Max ≤ 32 and

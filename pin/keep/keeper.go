@@ -255,7 +255,7 @@ func (k *Keeper) take() *segment {
 
 // Keep has the copies of a segment made that has just been stored here,
 // durably. It is also for a station's changed wishes. It does not block. A
-// segment that was removed stays removed.
+// segment that was removed stays removed, unless the Want says that it was lifted.
 func (k *Keeper) Keep(w Want) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -269,12 +269,16 @@ func (k *Keeper) Keep(w Want) {
 	own.outcome = outcomeIndex(audit.Proved)
 }
 
-// want takes note of a Want; the segment is nil if it was removed.
+// want takes note of a Want; the segment is nil if it was removed, and not put
+// back.
 func (k *Keeper) want(w Want, now int64) (s *segment, known bool) {
 	w = w.sane()
 	s, known = k.segments[w.Root]
-	if known && s.gone || !w.Root.Defined() {
+	if known && s.gone && !w.Lifted || !w.Root.Defined() {
 		return nil, known
+	}
+	if known && s.gone {
+		k.unbury(s, now)
 	}
 	if !known {
 		s = &segment{root: w.Root, index: -1, since: now, slots: make([]slot, 0, w.Max+w.Community)}
@@ -283,7 +287,7 @@ func (k *Keeper) want(w Want, now int64) (s *segment, known bool) {
 		s.seen = k.survey.number
 		return s, true
 	}
-	s.size, s.label, s.spread = w.Size, k.intern(w.Label), w.Spread
+	s.size, s.label, s.spread, s.lifted = w.Size, k.intern(w.Label), w.Spread, w.Lifted
 	s.min, s.max, s.community = uint8(w.Min), uint8(w.Max), uint8(w.Community)
 	s.seen, s.unsaved = k.survey.number, true
 	if own := s.addSlot(k.self); !own.active() {

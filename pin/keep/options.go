@@ -75,7 +75,7 @@ type Trusted interface {
 // Its error is taken to be about all of them.
 type Orders interface {
 	// Order is durable on return and reaches the peer when its line is up.
-	Order(ctx context.Context, to peer.ID, verb control.Verb, root cid.Cid, size int64, label string) error
+	Order(ctx context.Context, to peer.ID, in control.Instruction) error
 }
 
 // Auditor challenges peers.

@@ -181,7 +181,7 @@ type inBulk struct {
 	refuse                  cid.Cid
 }
 
-func (b *inBulk) Order(context.Context, peer.ID, control.Verb, cid.Cid, int64, string) error {
+func (b *inBulk) Order(context.Context, peer.ID, control.Instruction) error {
 	return errors.New("one by one")
 }
 
@@ -197,7 +197,7 @@ func (b *inBulk) OrderMany(ctx context.Context, to peer.ID, ins ...control.Instr
 	}
 	time.Sleep(time.Millisecond) // meanwhile others come
 	for _, in := range ins {
-		if err := b.world.Order(ctx, to, in.Verb, in.Root, in.Size, in.Label); err != nil {
+		if err := b.world.Order(ctx, to, in); err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,19 @@ func (k *Keeper) bury(s *segment, now int64) {
 	s.level, s.healthy, s.short, s.tries, s.retry = None, false, false, 0, 0
 }
 
+// unbury turns a segment that was taken down into one that is wanted. Whoever
+// had to purge it has no copy, or gets rid of it: nobody waits for that any more.
+func (k *Keeper) unbury(s *segment, now int64) {
+	for i := range s.slots {
+		x := &s.slots[i]
+		s.move(x, former, now)
+		x.told, x.tries, x.reason, x.due = true, 0, "", 0
+	}
+	s.gone, s.repin, s.unsaved, s.since = false, true, true, now
+	s.tries, s.retry = 0, 0
+	delete(k.problems, s)
+}
+
 // planGone unpins a removed segment and orders purges, again and again until
 // there is a receipt from every peer.
 func (k *Keeper) planGone(s *segment, j *job, now int64) {

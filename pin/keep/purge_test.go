@@ -364,3 +364,85 @@ func TestReceiptLostInACrash(t *testing.T) {
 		}
 	})
 }
+
+// lift makes a segment wanted again that was taken down.
+func (w *world) lift(root cid.Cid, want Want) {
+	want.Lifted = true
+	w.mu.Lock()
+	w.want[root] = want
+	delete(w.gone, root)
+	w.mu.Unlock()
+	w.k.Keep(want)
+}
+
+// H50: what was taken down and is put back gets its copies again, on peers that
+// have purged it, on those that were told nothing of it, and on those that were
+// away the whole time; whether or not the keeper still waits for receipts, and
+// also if it missed that it was lifted.
+func TestLiftedIsKeptAgain(t *testing.T) {
+	for name, c := range map[string]struct{ late, missed bool }{"at once": {}, "when all have purged": {late: true}, "after a restart": {missed: true}} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(w *world) {
+				var all []*machine
+				for n := range 2 {
+					all = append(all, w.join(n+1, member.Storage, ""))
+				}
+				for n := range 3 {
+					all = append(all, w.join(n+10, member.Replica, ""))
+				}
+				w.start()
+				root := w.add(1, func(x *Want) { x.Community = 2 })
+				w.whole(root, time.Minute)
+				want := w.want[root]
+				absent := all[2+slices.IndexFunc(all[2:], func(m *machine) bool { return w.has(m, root) })]
+				w.leave(absent)
+				w.remove(root)
+				if c.late || c.missed {
+					time.Sleep(time.Minute)
+				}
+				if c.missed {
+					w.stop()
+					want.Lifted = true
+					w.set(func() { w.want[root] = want; delete(w.gone, root) })
+					w.start()
+				} else {
+					w.lift(root, want)
+				}
+				w.arrive(absent)
+				w.whole(root, 3*time.Hour)
+				h, _ := w.k.Health(root)
+				if h.Gone || len(h.Copies) < 5 {
+					t.Errorf("put back: %+v", h)
+				}
+				w.remove(root) // it was right to take it down
+				time.Sleep(time.Minute)
+				for _, m := range all {
+					if w.has(m, root) || !w.refuses(m, root) && m.Role == member.Storage {
+						t.Errorf("%s holds it, or would take it again", m.Name)
+					}
+				}
+				if _, ok := w.k.Health(root); ok {
+					t.Error("somebody is waited for")
+				}
+			})
+		})
+	}
+}
+
+// H63: a takedown wins over wants that do not know of a lift.
+func TestGoneStaysGoneUnlessLifted(t *testing.T) {
+	story(t, func(w *world) {
+		m := w.join(1, member.Storage, "")
+		w.start()
+		root := w.add(1)
+		w.whole(root, time.Minute)
+		want := w.want[root]
+		w.set(func() { m.mute = true })
+		w.remove(root)
+		w.k.Keep(want)
+		time.Sleep(5 * time.Minute)
+		if h, ok := w.k.Health(root); !ok || !h.Gone || w.has(m, root) {
+			t.Errorf("it came back: %+v", h)
+		}
+	})
+}

@@ -123,6 +123,7 @@ type segment struct {
 	level     Level
 	tries     uint8 // of telling the pinset
 	spread    bool
+	lifted    bool // peers that purged it are told that they may hold it again
 	gone      bool // removed
 	busy      bool // a worker carries out what was planned
 	queued    bool // will be looked at
@@ -138,7 +139,7 @@ type segment struct {
 func (s *segment) want() Want {
 	return Want{
 		Root: s.root, Size: s.size, Label: s.label,
-		Min: int(s.min), Max: int(s.max), Spread: s.spread, Community: int(s.community),
+		Min: int(s.min), Max: int(s.max), Spread: s.spread, Community: int(s.community), Lifted: s.lifted,
 	}
 }
 

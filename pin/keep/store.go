@@ -26,6 +26,7 @@ type record struct {
 	Pinned    bool         `cbor:"8,keyasint,omitempty"`
 	Since     int64        `cbor:"9,keyasint"`
 	Slots     []slotRecord `cbor:"10,keyasint,omitempty"`
+	Lifted    bool         `cbor:"11,keyasint,omitempty"`
 }
 
 // slotRecord is a slot as it is stored.
@@ -84,7 +85,7 @@ func (k *Keeper) season(ctx context.Context, random io.Reader) error {
 func recordOf(s *segment) record {
 	r := record{
 		Size: s.size, Label: s.label, Min: s.min, Max: s.max, Community: s.community,
-		Spread: s.spread, Gone: s.gone, Pinned: s.pinned, Since: s.since,
+		Spread: s.spread, Lifted: s.lifted, Gone: s.gone, Pinned: s.pinned, Since: s.since,
 		Slots: make([]slotRecord, len(s.slots)),
 	}
 	for i := range s.slots {
@@ -102,7 +103,7 @@ func recordOf(s *segment) record {
 func (k *Keeper) restore(c cid.Cid, r record) (*segment, error) {
 	s := &segment{
 		root: c, size: r.Size, label: k.intern(r.Label), min: max(r.Min, 1), max: max(r.Max, r.Min, 1),
-		community: r.Community, spread: r.Spread, gone: r.Gone, pinned: r.Pinned, since: r.Since,
+		community: r.Community, spread: r.Spread, lifted: r.Lifted, gone: r.Gone, pinned: r.Pinned, since: r.Since,
 		repin: r.Gone, index: -1, slots: make([]slot, 0, len(r.Slots)),
 	}
 	for _, x := range r.Slots {

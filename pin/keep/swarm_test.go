@@ -140,7 +140,8 @@ func (w *world) follow(about ...cid.Cid) {
 
 // The lines.
 
-func (w *world) Order(_ context.Context, to peer.ID, verb control.Verb, root cid.Cid, size int64, label string) error {
+func (w *world) Order(_ context.Context, to peer.ID, in control.Instruction) error {
+	root, verb := in.Root, in.Verb
 	w.mu.Lock()
 	if w.ordErr != nil {
 		defer w.mu.Unlock()
@@ -156,7 +157,7 @@ func (w *world) Order(_ context.Context, to peer.ID, verb control.Verb, root cid
 		w.asked[root] = map[peer.ID][]control.Verb{}
 	}
 	w.asked[root][to] = append(w.asked[root][to], verb)
-	o := control.Order{Seq: uint64(w.count.orders), Peer: to, Verb: verb, Root: root, Size: size, Label: label}
+	o := control.Order{Seq: uint64(w.count.orders), Peer: to, Verb: verb, Root: root, Size: in.Size, Label: in.Label, Lifted: in.Lifted}
 	up := m.up
 	if !up {
 		m.queue = append(slices.DeleteFunc(m.queue, func(q control.Order) bool { return q.Root == root }), o)
@@ -203,6 +204,9 @@ func (w *world) fetch(m *machine, o control.Order) {
 				if out, why := m.refuse(o); out != "" {
 					r.Outcome, r.Reason = out, why
 				}
+			}
+			if o.Lifted {
+				delete(m.denied, o.Root)
 			}
 			if m.denied[o.Root] {
 				r.Outcome, r.Reason = control.Failed, "purged"

@@ -26,13 +26,13 @@ type List struct {
 	store datastore.Batching
 
 	mu     sync.RWMutex
-	hashes map[string]struct{}
+	hashes map[string]string // to the hash of the root of the segment
 }
 
 // Open reads the list in a store, which stays the caller's.
 func Open(ctx context.Context, store datastore.Batching) (*List, error) {
-	l := &List{store: store, hashes: map[string]struct{}{}}
-	found, err := store.Query(ctx, query.Query{Prefix: prefix, KeysOnly: true})
+	l := &List{store: store, hashes: map[string]string{}}
+	found, err := store.Query(ctx, query.Query{Prefix: prefix})
 	if err != nil {
 		return nil, fmt.Errorf("read the denylist: %w", err)
 	}
@@ -45,7 +45,7 @@ func Open(ctx context.Context, store datastore.Batching) (*List, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the denylist: key %q: %w", r.Key, err)
 		}
-		l.hashes[string(mh)] = struct{}{}
+		l.hashes[string(mh)] = string(r.Value)
 	}
 	return l, nil
 }
@@ -55,21 +55,65 @@ func key(mh multihash.Multihash) (datastore.Key, error) {
 	return datastore.NewKey(prefix).ChildString(name), err
 }
 
-// Add denies blocks. They are denied when it returns, also if it fails; without
-// an error that is durable.
-func (l *List) Add(ctx context.Context, blocks ...cid.Cid) error {
+// Add denies a segment and blocks of it. They are denied when it returns, also
+// if it fails; without an error that is durable.
+func (l *List) Add(ctx context.Context, root cid.Cid, blocks ...cid.Cid) error {
+	blocks = append([]cid.Cid{root}, blocks...)
 	l.mu.Lock()
 	for _, c := range blocks {
-		l.hashes[string(c.Hash())] = struct{}{}
+		l.hashes[string(c.Hash())] = string(root.Hash())
 	}
 	l.mu.Unlock()
-	if err := l.save(ctx, blocks); err != nil {
+	if err := l.save(ctx, root, blocks); err != nil {
 		return fmt.Errorf("write the denylist: %w", err)
 	}
 	return nil
 }
 
-func (l *List) save(ctx context.Context, blocks []cid.Cid) error {
+// Remove denies a segment no more, nor the blocks that were denied with it,
+// durably when it returns without an error.
+func (l *List) Remove(ctx context.Context, root cid.Cid) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lifted []string
+	for mh, of := range l.hashes {
+		if of == string(root.Hash()) {
+			lifted = append(lifted, mh)
+		}
+	}
+	if len(lifted) == 0 {
+		return nil
+	}
+	if err := l.erase(ctx, lifted); err != nil {
+		return fmt.Errorf("write the denylist: %w", err)
+	}
+	for _, mh := range lifted {
+		delete(l.hashes, mh)
+	}
+	return nil
+}
+
+func (l *List) erase(ctx context.Context, hashes []string) error {
+	batch, err := l.store.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	for _, mh := range hashes {
+		k, err := key(multihash.Multihash(mh))
+		if err != nil {
+			return err
+		}
+		if err := batch.Delete(ctx, k); err != nil {
+			return err
+		}
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	return l.store.Sync(ctx, datastore.NewKey(prefix))
+}
+
+func (l *List) save(ctx context.Context, root cid.Cid, blocks []cid.Cid) error {
 	batch, err := l.store.Batch(ctx)
 	if err != nil {
 		return err
@@ -79,7 +123,7 @@ func (l *List) save(ctx context.Context, blocks []cid.Cid) error {
 		if err != nil {
 			return err
 		}
-		if err := batch.Put(ctx, k, nil); err != nil {
+		if err := batch.Put(ctx, k, root.Hash()); err != nil {
 			return err
 		}
 	}

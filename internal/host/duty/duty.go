@@ -1,6 +1,6 @@
 // Package duty carries out what a host is told: hold a segment, drop it, purge
-// it. It refuses what the contract does not cover, never holds again what was
-// purged, and keeps the record of what is held true.
+// it. It refuses what the contract does not cover, holds again what was purged
+// only if that was lifted, and keeps the record of what is held true.
 //
 // It does not know who gives the orders and how they come, how blocks are
 // fetched, or what is served to whom.
@@ -106,7 +106,7 @@ func (d *Desk) Carry(ctx context.Context, o control.Order) (control.Outcome, str
 	var err error
 	switch o.Verb {
 	case control.Hold:
-		err = d.hold(ctx, shelf.Record{Root: o.Root, Size: o.Size, Label: o.Label, Seq: o.Seq}, true)
+		err = d.hold(ctx, shelf.Record{Root: o.Root, Size: o.Size, Label: o.Label, Seq: o.Seq}, true, o.Lifted)
 	case control.Drop:
 		err = d.Drop(ctx, o.Root)
 	case control.Purge:
@@ -214,16 +214,22 @@ func (d *Desk) leave(name string, t *task) {
 
 // Hold brings a segment here, and records it. One that is here already is not
 // read.
-func (d *Desk) Hold(ctx context.Context, r shelf.Record) error { return d.hold(ctx, r, false) }
+func (d *Desk) Hold(ctx context.Context, r shelf.Record) error { return d.hold(ctx, r, false, false) }
 
 // hold does what Hold does. With again, what is here already is read, and mended
-// if need be: nobody orders what it knows to be well.
-func (d *Desk) hold(ctx context.Context, r shelf.Record, again bool) error {
+// if need be: nobody orders what it knows to be well. With lifted, what was
+// purged is denied no more.
+func (d *Desk) hold(ctx context.Context, r shelf.Record, again, lifted bool) error {
 	ctx, end, err := d.take(ctx, r.Root, false)
 	if err != nil {
 		return err
 	}
 	defer end()
+	if lifted {
+		if err := d.o.Denied.Remove(ctx, r.Root); err != nil {
+			return err
+		}
+	}
 	if err := d.covers(r); err != nil {
 		return err
 	}
@@ -282,8 +288,8 @@ func (d *Desk) Drop(ctx context.Context, root cid.Cid) error {
 	return d.o.Shelf.Delete(ctx, root)
 }
 
-// Purge denies a segment, with all its blocks, for ever, and deletes it. It is
-// denied at once, also if the rest fails.
+// Purge denies a segment, with all its blocks, until the origin lifts that, and
+// deletes it. It is denied at once, also if the rest fails.
 func (d *Desk) Purge(ctx context.Context, root cid.Cid) error {
 	if err := d.o.Denied.Add(ctx, root); err != nil {
 		return err
@@ -293,7 +299,7 @@ func (d *Desk) Purge(ctx context.Context, root cid.Cid) error {
 		return err
 	}
 	defer end()
-	if err := d.o.Denied.Add(ctx, d.o.Checker.Parts(ctx, root)...); err != nil {
+	if err := d.o.Denied.Add(ctx, root, d.o.Checker.Parts(ctx, root)...); err != nil {
 		return err
 	}
 	if err := d.o.Blocks.Purge(ctx, root); err != nil {

@@ -268,3 +268,30 @@ func TestLogIsBounded(t *testing.T) {
 		t.Error("the oldest is remembered")
 	}
 }
+
+// H50: what was purged is held again once the origin lifts that, with all its
+// blocks, and no sooner.
+func TestLiftedIsHeldAgain(t *testing.T) {
+	d := start(t)
+	for range 2 {
+		d.does(t, control.Hold, 1, control.Done)
+		d.does(t, control.Purge, 1, control.Done)
+		d.does(t, control.Purge, 2, control.Done)
+		d.does(t, control.Hold, 1, control.Outside, "purged")
+		d.seq++
+		o := control.Order{Seq: d.seq, Verb: control.Hold, Root: root(1), Size: 10, Label: "jazz", Lifted: true}
+		if got, why := d.Carry(t.Context(), o); got != control.Done {
+			t.Fatalf("lifted: %s, %s", got, why)
+		}
+		l, err := denylist.Open(t.Context(), d.store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, list := range []*denylist.List{l, d.o.Denied} {
+			if list.Has(root(1)) || list.Has(leafOf(root(1))) || !list.Has(root(2)) || !list.Has(leafOf(root(2))) {
+				t.Error("what was lifted is denied, or what was not is not")
+			}
+		}
+		d.does(t, control.Drop, 1, control.Done)
+	}
+}
