@@ -23,6 +23,7 @@ import (
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/gateway/admin/wire"
+	"github.com/musenai/musen/internal/audit"
 )
 
 // marker stands in every chunk of the audio of these tests. Nothing that a
@@ -133,6 +134,21 @@ func (h *faultHome) start(wrap ...string) {
 	h.t.Helper()
 	if err := h.tryStart(wrap...); err != nil {
 		h.t.Fatal(err)
+	}
+	h.auditIsSound()
+}
+
+// auditIsSound checks that nothing that happened looks as if somebody had
+// changed the audit log. (H55, H66, H68)
+func (h *faultHome) auditIsSound() {
+	h.t.Helper()
+	if r, err := audit.Verify(filepath.Join(h.dir, "audit")); err != nil || len(r.Faults) > 0 || r.Head.Size == 0 {
+		h.t.Errorf("the audit log: %+v, %v", r, err)
+	}
+	for _, log := range h.logs {
+		if strings.Contains(log.String(), "the audit log was cut or put back") {
+			h.t.Error("the audit log has less than the catalogue knows")
+		}
 	}
 }
 
