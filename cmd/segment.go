@@ -96,7 +96,7 @@ func (a *app) printSegment(s wire.Segment) error {
 		{"cid", s.CID}, {"segment", s.Segment}, {"station", s.StationName}, {"title", s.Title}, {"artist", s.Artist},
 		{"type", s.MediaType}, {"length", length(s.DurationMS)}, {"size", size(s.Size) + " (" + strconv.FormatInt(s.Size, 10) + " bytes)"},
 		{"sealed", strconv.FormatInt(s.SealedSize, 10) + " bytes"}, {"ai generated", ai},
-		{"created", when(s.Created)}, {"publish at", when(s.PublishAt)}, {"expires at", when(s.ExpiresAt)},
+		{"created", when(s.Created)}, {"publish at", when(s.PublishAt)}, {"expires at", when(s.ExpiresAt)}, {"taken down", s.Takedown},
 	}...)
 	return nil
 }

@@ -83,6 +83,8 @@ func (s *Server) getCopies(c *gin.Context, in call) error {
 	switch {
 	case errors.Is(err, musen.ErrNotFound) && in.segment.State == musen.Removed:
 		return musen.ErrGone
+	case errors.Is(err, musen.ErrNotFound) && in.segment.State == musen.TakenDown:
+		return musen.ErrTakenDown
 	case err != nil:
 		return said(err, "Nobody looks after the copies of %.128q.", root.String())
 	}

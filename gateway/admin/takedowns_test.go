@@ -146,6 +146,9 @@ func TestTakedown(t *testing.T) {
 	refused(t, err, 409, "taken_down_already")
 	_, err = w.local.Link(ctx, id, wire.LinkRequest{})
 	refused(t, err, 451, "taken_down")
+	if s, err := w.local.Segment(ctx, id); err != nil || s.Takedown != "copyright" {
+		t.Errorf("the segment: %+v, %v", s, err)
+	}
 	if got, err := moderator.Takedown(ctx, id); err != nil || got.Category != "copyright" || got.Copies == nil {
 		t.Errorf("shown: %+v, %v", got, err)
 	}

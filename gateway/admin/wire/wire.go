@@ -88,6 +88,7 @@ type Segment struct {
 	Created     time.Time `json:"created"`
 	PublishAt   time.Time `json:"publish_at,omitzero"` // absent: at once
 	ExpiresAt   time.Time `json:"expires_at,omitzero"` // absent: never
+	Takedown    string    `json:"takedown,omitempty"`  // category; absent: none is in force
 }
 
 // FromSegment shapes a segment of station.
@@ -97,7 +98,7 @@ func FromSegment(s musen.Segment, station musen.Station) Segment {
 		Title: s.Title, Artist: s.Artist, MediaType: s.MediaType,
 		DurationMS: s.Duration.Milliseconds(), Size: s.Size, SealedSize: s.SealedSize,
 		AIGenerated: s.AIGenerated, Created: s.Created.UTC(),
-		PublishAt: utc(s.PublishAt), ExpiresAt: utc(s.ExpiresAt),
+		PublishAt: utc(s.PublishAt), ExpiresAt: utc(s.ExpiresAt), Takedown: s.Takedown,
 	}
 }
 
