@@ -49,9 +49,6 @@ var (
 	errTooLate      = refusal{409, "not_pending", "It was decided before, or has expired.", "See `musen approval list`."}
 )
 
-// name is the method and the pattern of a route.
-func (r route) name() string { return r.method + " " + r.path }
-
 // confirm lets a dangerous request, one that does what cannot be undone or
 // changes who may do what, pass if its sender showed a second factor lately, or
 // a second person approved it. Otherwise it is recorded, to be approved. The

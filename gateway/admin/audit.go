@@ -28,76 +28,13 @@ type Audit interface {
 
 const (
 	reasonHeader = "Musen-Reason" // carries a purpose or a ticket
-	anyEvent     = "admin.call"   // of a route that has no event of its own
-	notRecorded  = ""             // of a route that changes nothing
+	notRecorded  = ""             // the event of a route that changes nothing
 )
 
 var (
 	errAudit  = refusal{503, "audit_unavailable", "What changes something is recorded first, and the audit log cannot be written.", "See why in the node's log. If its disk failed, mend that and start the node again."}
 	errReason = refusal{400, "bad_reason", "", "Send the header " + reasonHeader + " once, or leave it out."}
 )
-
-// events are what calls are recorded as, by method and pattern. A route that is
-// not here is recorded as anyEvent unless it only reads.
-func events() map[string]string {
-	return map[string]string{
-		"POST /gc":                                  "gc.run",
-		"POST /stations":                            "station.created",
-		"PATCH /stations/:station":                  "station.changed",
-		"DELETE /stations/:station":                 "station.removed",
-		"DELETE /shares/:share":                     "share.revoked",
-		"PUT /shares/:share/password":               "share.password",
-		"POST /stations/:station/shares":            "share.created",
-		"POST /stations/:station/segments":          "segment.added",
-		"DELETE /segments/:cid":                     "segment.removed",
-		"POST /segments/:cid/links":                 "link.made",
-		"POST /verify":                              "segment.verified",
-		"POST /peers":                               "peer.admitted",
-		"POST /peers/invites":                       "invite.made",
-		"DELETE /peers/invites/:invite":             "invite.withdrawn",
-		"DELETE /peers/:peer":                       "peer.removed",
-		"POST /peers/:peer/drain":                   "peer.drained",
-		"POST /peers/:peer/reinstate":               "peer.reinstated",
-		"POST /pins/recover":                        "pins.recovered",
-		"POST /pins/rebalance":                      "pins.rebalanced",
-		"POST /services":                            "service.added",
-		"DELETE /services/:service":                 "service.removed",
-		"POST /takedowns":                           "takedown.made",
-		"POST /takedowns/:cid/lift":                 "takedown.lifted",
-		"POST /tokens":                              "token.issued",
-		"POST /tokens/revoke":                       "credential.revoked",
-		"POST /keys/rotate":                         "key.rotated",
-		"PUT /subjects":                             "subject.set",
-		"PUT /roles":                                "role.granted",
-		"POST /roles/revoke":                        "role.revoked",
-		"POST /access/reviews":                      "access.reviewed",
-		"POST /approvals/:approval/approve":         "approval.given",
-		"POST /approvals/:approval/deny":            "approval.denied",
-		"POST /policy/reload":                       "policy.reload",
-		"POST /reports/:report/take":                "report.taken",
-		"POST /reports/:report/close":               "report.closed",
-		"POST /policy/explain":                      notRecorded,
-		"GET /audit":                                "audit.read",
-		"GET /access":                               "access.read",
-		"GET /subjects":                             "access.read",
-		"GET /tokens":                               "access.read",
-		"GET /roles":                                "access.read",
-		"GET /audit/review":                         "audit.read",
-		"POST /audit/reviews":                       "audit.reviewed",
-		"POST /stations/:station/shares/regenerate": "share.regenerated",
-	}
-}
-
-// event is what a call of r is recorded as.
-func (s *Server) event(r route) string {
-	if event, ok := s.events[r.name()]; ok {
-		return event
-	}
-	if r.changes() {
-		return anyEvent
-	}
-	return notRecorded
-}
 
 // notes are what a handler adds to the record of what came of a call.
 type notes struct{ object string }

@@ -53,18 +53,15 @@ func (w *world) records(event string) []audit.Record {
 // P36: no route that changes something is without an event of its own, and all
 // events are in the catalogue.
 func TestEveryRouteHasAnEvent(t *testing.T) {
-	named, catalogue := events(), audit.Events()
+	catalogue := audit.Events()
 	for _, r := range routes() {
-		event, ok := named[r.name()]
-		if delete(named, r.name()); !ok && r.method != http.MethodGet {
-			t.Errorf("%s changes something: enter it in events()", r.name())
+		event := r.act.event
+		if event == notRecorded && r.changes() && r.name() != "POST /policy/explain" { // which only asks
+			t.Errorf("%s changes something and has no event", r.name())
 		}
 		if event != notRecorded && !slices.ContainsFunc(catalogue, func(e audit.Event) bool { return e.Name == event }) {
 			t.Errorf("%s: %q is not in audit.Events", r.name(), event)
 		}
-	}
-	if len(named) > 0 {
-		t.Errorf("no routes: %v", named)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/musenai/musen/gateway/admin/wire/access"
 	"github.com/musenai/musen/gateway/admin/wire/auditlog"
 	"github.com/musenai/musen/internal/audit"
-	"github.com/musenai/musen/policy"
 )
 
 // AuditHeads knows and compares states of the audit log; *audit.Log does.
@@ -41,18 +40,6 @@ const maxRecords = 10_000 // in one answer
 
 // errUnknownHead refuses to sign for a digest of another log.
 var errUnknownHead = refusal{409, "report_changed", "The log has no such record, or it is signed off already.", "Look at the digest again."}
-
-// auditRoutes are about the audit log.
-func auditRoutes() []route {
-	read := []policy.Action{policy.Audit}
-	const get = http.MethodGet
-	return []route{
-		{get, "/audit", onNode, read, []string{"since", "event", "actor", "limit"}, (*Server).listAudit},
-		{get, "/audit/checkpoint", onNode, read, nil, (*Server).getCheckpoint},
-		{get, "/audit/review", onNode, read, nil, (*Server).getDigest},
-		{http.MethodPost, "/audit/reviews", onNode, []policy.Action{policy.ReviewAccess}, nil, (*Server).signAudit},
-	}
-}
 
 // listAudit answers with records. That they were read is recorded before.
 func (s *Server) listAudit(c *gin.Context, in call) error {

@@ -116,14 +116,14 @@ func (s *Server) admit(c *gin.Context, in *call) error {
 }
 
 // handle runs the handler of the route that the guard has let in, and has it
-// recorded if it changes anything.
+// recorded if it is to be.
 func (s *Server) handle(c *gin.Context) {
 	in, ok := c.MustGet("call").(call)
 	if !ok {
 		panic("unreachable: only the guard sets a call")
 	}
 	var err error
-	if event := s.event(in.route); event == notRecorded {
+	if event := in.route.act.event; event == notRecorded {
 		err = in.route.handle(s, c, in)
 	} else {
 		err = s.act(c, in, event)

@@ -1,18 +1,23 @@
 package admin
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"slices"
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/musenai/musen"
 	"github.com/musenai/musen/policy"
 )
 
 const prefix = "/api/v1"
+
+const (
+	get    = http.MethodGet
+	post   = http.MethodPost
+	put    = http.MethodPut
+	patch  = http.MethodPatch
+	remove = http.MethodDelete
+)
 
 // A scope says what a route acts on, and so what its caller needs leave for.
 type scope int
@@ -27,236 +32,194 @@ const (
 	onNothing              // what any valid credential may see
 )
 
+// A risk says whether a route needs a second person over TCP, as call.confirm
+// has it.
+//
+// Dangerous is what cannot be undone, what changes who may do what, and what
+// would let one person alone keep all others from running the node. To end the
+// access of listeners is harmless, however many they are: it has to be quick.
+type risk int
+
+const (
+	_         risk = iota // undeclared: only of routes that change nothing
+	harmless              // never
+	dangerous             // always
+	perhaps               // it depends on what the request says
+)
+
+// An act is what a route does besides answering.
+type act struct {
+	event string // it is recorded as in the audit log; notRecorded: not at all
+	risk  risk
+	// settles says that the answer comes when what was changed is in force on
+	// every gateway, as Server.settle has it: that is so of what takes a right
+	// away, and of what other gateways hold in memory.
+	settles bool
+}
+
+// Values of act.settles.
+const (
+	here       = false
+	everywhere = true
+)
+
 // A route is one row of the table of the API.
 type route struct {
 	method, path string
 	scope        scope
 	need         []policy.Action // any one of them
 	query        []string        // parameters that it knows
+	act          act
 	handle       func(*Server, *gin.Context, call) error
 }
 
+// name is the method and the pattern of a route.
+func (r route) name() string { return r.method + " " + r.path }
+
+// changes reports whether a route may change something.
+func (r route) changes() bool { return r.method != get && r.method != http.MethodHead }
+
 // routes is the table. Nothing else is served.
 func routes() []route {
-	need := func(a policy.Action) []policy.Action { return []policy.Action{a} }
-	add, audit, moderate := need(policy.Add), need(policy.Audit), need(policy.Moderate)
-	readStations, readStatus := need(policy.ReadStations), need(policy.ReadStatus)
-	manageStations, manageSegments, manageShares := need(policy.ManageStations), need(policy.ManageSegments), need(policy.ManageShares)
-	seeShares, endShares := []policy.Action{policy.ReadAccess, policy.ManageShares}, []policy.Action{policy.ManageShares, policy.Revoke}
-	seeTakedowns := []policy.Action{policy.Moderate, policy.Audit}
-	managePeers, manageNode := need(policy.ManagePeers), need(policy.ManageNode)
-	const (
-		station   = "/stations/:station"
-		segments  = station + "/segments"
-		segment   = "/segments/:cid"
-		shares    = "/shares"
-		share     = shares + "/:share"
-		peers     = "/peers"
-		peer      = peers + "/:peer"
-		services  = "/services"
-		takedowns = "/takedowns"
-		get       = http.MethodGet
-		post      = http.MethodPost
-	)
-	wait := []string{"wait", "wait_timeout"}
-	limit := []string{"limit"}
-	table := []route{
-		{get, "/openapi.yaml", onNothing, nil, nil, (*Server).getOpenAPI},
-		{get, "/status", onNode, readStatus, nil, (*Server).getStatus},
-		{post, "/gc", onNode, manageNode, nil, (*Server).collect},
-		{get, "/fleet", onNode, readStatus, nil, (*Server).getFleet},
-
-		{get, "/stations", onEach, readStations, nil, (*Server).listStations},
-		{post, "/stations", onNode, manageStations, nil, (*Server).createStation},
-		{get, station, onStation, readStations, nil, (*Server).getStation},
-		{http.MethodPatch, station, onStation, manageStations, nil, (*Server).changeStation},
-		{http.MethodDelete, station, onStation, manageStations, []string{"force"}, (*Server).removeStation},
-
-		{get, shares, onEach, seeShares, nil, (*Server).listAllShares},
-		{http.MethodDelete, share, onEach, endShares, nil, (*Server).revokeShare},
-		{http.MethodPut, share + "/password", onEach, manageShares, nil, (*Server).setSharePassword},
-		{get, station + shares, onStation, seeShares, nil, (*Server).listShares},
-		{post, station + shares, onStation, manageShares, nil, (*Server).createShare},
-		{post, station + shares + "/regenerate", onStation, endShares, nil, (*Server).regenerateShare},
-
-		{get, segments, onStation, readStations, []string{"cursor", "limit"}, (*Server).listSegments},
-		{post, segments, onStation, add, uploadParameters(), (*Server).upload},
-		{get, segment, onSegment, readStations, nil, (*Server).getSegment},
-		{http.MethodDelete, segment, onSegment, manageSegments, nil, (*Server).removeSegment},
-		{post, segment + "/links", onSegment, manageShares, nil, (*Server).makeLink},
-		{post, "/verify", onEach, audit, nil, (*Server).verify},
-
-		{get, peers, onNode, readStatus, nil, (*Server).listPeers},
-		{post, peers, onNode, managePeers, nil, (*Server).admitPeer},
-		{get, peers + "/invites", onNode, readStatus, nil, (*Server).listInvites},
-		{post, peers + "/invites", onNode, managePeers, nil, (*Server).invite},
-		{http.MethodDelete, peers + "/invites/:invite", onNode, managePeers, nil, (*Server).withdrawInvite},
-		{http.MethodDelete, peer, onNode, managePeers, nil, (*Server).removePeer},
-		{post, peer + "/drain", onNode, managePeers, nil, (*Server).drainPeer},
-		{post, peer + "/reinstate", onNode, managePeers, nil, (*Server).reinstatePeer},
-
-		{get, segment + "/copies", onRemains, readStatus, wait, (*Server).getCopies},
-		{get, station + "/replication", onStation, readStatus, limit, (*Server).getStationReplication},
-		{get, "/replication", onNode, readStatus, limit, (*Server).getReplication},
-		{get, takedowns, onEach, seeTakedowns, []string{"cursor", "limit"}, (*Server).listTakedowns},
-		{post, takedowns, onEach, moderate, nil, (*Server).takeDown},
-		{get, takedowns + "/:cid", onEach, seeTakedowns, nil, (*Server).getTakedown},
-		{post, takedowns + "/:cid/lift", onEach, moderate, nil, (*Server).liftTakedown},
-
-		{post, "/pins/recover", onEach, managePeers, nil, (*Server).recoverPins},
-		{post, "/pins/rebalance", onNode, managePeers, nil, (*Server).rebalancePins},
-		{get, services, onNode, readStatus, nil, (*Server).listServices},
-		{post, services, onNode, managePeers, nil, (*Server).addService},
-		{http.MethodDelete, services + "/:service", onNode, managePeers, nil, (*Server).removeService},
-	}
-	return slices.Concat(table, accessRoutes(), auditRoutes(), reportRoutes())
+	return slices.Concat(nodeRoutes(), stationRoutes(), contentRoutes(), accessRoutes(), auditRoutes())
 }
 
-// reportRoutes are about what people report.
-func reportRoutes() []route {
-	const reports, report = "/reports", "/reports/:report"
-	see, decide := []policy.Action{policy.Moderate, policy.Audit}, []policy.Action{policy.Moderate}
+// anyOf lists the actions of which a route needs one.
+func anyOf(actions ...policy.Action) []policy.Action { return actions }
+
+// nodeRoutes are about the node, its peers and the copies that they hold.
+func nodeRoutes() []route {
+	readStatus, managePeers := anyOf(policy.ReadStatus), anyOf(policy.ManagePeers)
+	const (
+		peers    = "/peers"
+		peer     = peers + "/:peer"
+		services = "/services"
+	)
+	reads, limit := act{}, []string{"limit"}
 	return []route{
-		{http.MethodGet, reports, onEach, see, []string{"station", "open", "cursor", "limit"}, (*Server).listReports},
-		{http.MethodGet, report, onEach, see, nil, (*Server).getReport},
-		{http.MethodPost, report + "/take", onEach, decide, nil, (*Server).takeReport},
-		{http.MethodPost, report + "/close", onEach, decide, nil, (*Server).closeReport},
+		{get, "/openapi.yaml", onNothing, nil, nil, reads, (*Server).getOpenAPI},
+		{get, "/status", onNode, readStatus, nil, reads, (*Server).getStatus},
+		{post, "/gc", onNode, anyOf(policy.ManageNode), nil, act{"gc.run", harmless, here}, (*Server).collect},
+		{get, "/fleet", onNode, readStatus, nil, reads, (*Server).getFleet},
+
+		{get, peers, onNode, readStatus, nil, reads, (*Server).listPeers},
+		{post, peers, onNode, managePeers, nil, act{"peer.admitted", harmless, here}, (*Server).admitPeer},
+		{get, peers + "/invites", onNode, readStatus, nil, reads, (*Server).listInvites},
+		{post, peers + "/invites", onNode, managePeers, nil, act{"invite.made", harmless, here}, (*Server).invite},
+		{remove, peers + "/invites/:invite", onNode, managePeers, nil, act{"invite.withdrawn", harmless, here}, (*Server).withdrawInvite},
+		{remove, peer, onNode, managePeers, nil, act{"peer.removed", dangerous, here}, (*Server).removePeer},
+		{post, peer + "/drain", onNode, managePeers, nil, act{"peer.drained", harmless, here}, (*Server).drainPeer},
+		{post, peer + "/reinstate", onNode, managePeers, nil, act{"peer.reinstated", harmless, here}, (*Server).reinstatePeer},
+
+		{get, "/segments/:cid" + "/copies", onRemains, readStatus, []string{"wait", "wait_timeout"}, reads, (*Server).getCopies},
+		{get, "/stations/:station" + "/replication", onStation, readStatus, limit, reads, (*Server).getStationReplication},
+		{get, "/replication", onNode, readStatus, limit, reads, (*Server).getReplication},
+
+		{post, "/pins/recover", onEach, managePeers, nil, act{"pins.recovered", harmless, here}, (*Server).recoverPins},
+		{post, "/pins/rebalance", onNode, managePeers, nil, act{"pins.rebalanced", harmless, here}, (*Server).rebalancePins},
+		{get, services, onNode, readStatus, nil, reads, (*Server).listServices},
+		{post, services, onNode, managePeers, nil, act{"service.added", dangerous, here}, (*Server).addService}, // it is sent what a file of the node says
+		{remove, services + "/:service", onNode, managePeers, nil, act{"service.removed", dangerous, here}, (*Server).removeService},
+	}
+}
+
+// stationRoutes are about stations, their shares and their segments.
+func stationRoutes() []route {
+	readStations, manageStations := anyOf(policy.ReadStations), anyOf(policy.ManageStations)
+	manageSegments, manageShares := anyOf(policy.ManageSegments), anyOf(policy.ManageShares)
+	seeShares, endShares := anyOf(policy.ReadAccess, policy.ManageShares), anyOf(policy.ManageShares, policy.Revoke)
+	const (
+		station  = "/stations/:station"
+		segments = station + "/segments"
+		segment  = "/segments/:cid"
+		shares   = "/shares"
+		share    = shares + "/:share"
+	)
+	reads := act{}
+	return []route{
+		{get, "/stations", onEach, readStations, nil, reads, (*Server).listStations},
+		{post, "/stations", onNode, manageStations, nil, act{"station.created", harmless, here}, (*Server).createStation},
+		{get, station, onStation, readStations, nil, reads, (*Server).getStation},
+		{patch, station, onStation, manageStations, nil, act{"station.changed", harmless, everywhere}, (*Server).changeStation},
+		{remove, station, onStation, manageStations, []string{"force"}, act{"station.removed", dangerous, everywhere}, (*Server).removeStation},
+
+		{get, shares, onEach, seeShares, nil, reads, (*Server).listAllShares},
+		{remove, share, onEach, endShares, nil, act{"share.revoked", harmless, everywhere}, (*Server).revokeShare},
+		{put, share + "/password", onEach, manageShares, nil, act{"share.password", harmless, everywhere}, (*Server).setSharePassword},
+		{get, station + shares, onStation, seeShares, nil, reads, (*Server).listShares},
+		{post, station + shares, onStation, manageShares, nil, act{"share.created", harmless, everywhere}, (*Server).createShare},
+		{post, station + shares + "/regenerate", onStation, endShares, nil, act{"share.regenerated", harmless, everywhere}, (*Server).regenerateShare},
+
+		{get, segments, onStation, readStations, []string{"cursor", "limit"}, reads, (*Server).listSegments},
+		{post, segments, onStation, anyOf(policy.Add), uploadParameters(), act{"segment.added", harmless, here}, (*Server).upload},
+		{get, segment, onSegment, readStations, nil, reads, (*Server).getSegment},
+		{remove, segment, onSegment, manageSegments, nil, act{"segment.removed", dangerous, everywhere}, (*Server).removeSegment},
+		{post, segment + "/links", onSegment, manageShares, nil, act{"link.made", harmless, here}, (*Server).makeLink},
+		{post, "/verify", onEach, anyOf(policy.Audit), nil, act{"segment.verified", harmless, here}, (*Server).verify},
+	}
+}
+
+// contentRoutes are about what is taken down, and what people report.
+func contentRoutes() []route {
+	see, moderate := anyOf(policy.Moderate, policy.Audit), anyOf(policy.Moderate)
+	const (
+		takedowns = "/takedowns"
+		reports   = "/reports"
+		report    = reports + "/:report"
+	)
+	reads := act{}
+	return []route{
+		{get, takedowns, onEach, see, []string{"cursor", "limit"}, reads, (*Server).listTakedowns},
+		{post, takedowns, onEach, moderate, nil, act{"takedown.made", perhaps, everywhere}, (*Server).takeDown}, // it may destroy a key
+		{get, takedowns + "/:cid", onEach, see, nil, reads, (*Server).getTakedown},
+		{post, takedowns + "/:cid/lift", onEach, moderate, nil, act{"takedown.lifted", dangerous, everywhere}, (*Server).liftTakedown},
+
+		{get, reports, onEach, see, []string{"station", "open", "cursor", "limit"}, reads, (*Server).listReports},
+		{get, report, onEach, see, nil, reads, (*Server).getReport},
+		{post, report + "/take", onEach, moderate, nil, act{"report.taken", harmless, here}, (*Server).takeReport},
+		{post, report + "/close", onEach, moderate, nil, act{"report.closed", harmless, here}, (*Server).closeReport},
 	}
 }
 
 // accessRoutes are about who may do what.
 func accessRoutes() []route {
-	need := func(a policy.Action) []policy.Action { return []policy.Action{a} }
-	readAccess, manageRoles, managePolicy := need(policy.ReadAccess), need(policy.ManageRoles), need(policy.ManagePolicy)
-	issueTokens, revoke, manageNode := need(policy.IssueTokens), need(policy.Revoke), need(policy.ManageNode)
-	const get, post = http.MethodGet, http.MethodPost
+	readAccess, manageRoles := anyOf(policy.ReadAccess), anyOf(policy.ManageRoles)
+	issueTokens, revoke := anyOf(policy.IssueTokens), anyOf(policy.Revoke)
+	reads, seen := act{}, act{event: "access.read"}
 	return []route{
-		{get, "/tokens", onNode, readAccess, nil, (*Server).listTokens},
-		{post, "/tokens", onEach, issueTokens, nil, (*Server).issueToken},
-		{post, "/tokens/revoke", onNode, revoke, nil, (*Server).revoke},
-		{get, "/keys", onNode, readAccess, nil, (*Server).listKeys},
-		{post, "/keys/rotate", onNode, manageNode, nil, (*Server).rotateKey},
-		{get, "/alerts", onNode, readAccess, nil, (*Server).listAlerts},
-		{get, "/denylists", onNode, readAccess, nil, (*Server).listDenylists},
-		{get, "/denied/:cid", onNode, readAccess, nil, (*Server).getDenial},
-		{get, "/subjects", onNode, readAccess, []string{"subject"}, (*Server).listSubjects},
-		{http.MethodPut, "/subjects", onNode, revoke, nil, (*Server).setSubject},
-		{get, "/roles", onNode, readAccess, nil, (*Server).listRoles},
-		{http.MethodPut, "/roles", onNode, manageRoles, nil, (*Server).grantRole},
-		{post, "/roles/revoke", onNode, manageRoles, nil, (*Server).revokeRole},
-		{get, "/access", onNode, readAccess, nil, (*Server).getAccess},
-		{post, "/access/reviews", onNode, need(policy.ReviewAccess), nil, (*Server).signOff},
-		{get, "/approvals", onEach, manageRoles, nil, (*Server).listApprovals},
-		{post, "/approvals/:approval/approve", onEach, manageRoles, nil, (*Server).approve},
-		{post, "/approvals/:approval/deny", onEach, manageRoles, nil, (*Server).deny},
-		{get, "/policy", onNode, readAccess, nil, (*Server).getPolicy},
-		{get, "/policy/state", onNode, readAccess, nil, (*Server).getPolicyState},
-		{post, "/policy/reload", onNode, managePolicy, nil, (*Server).reloadPolicy},
-		{post, "/policy/explain", onEach, readAccess, nil, (*Server).explain},
+		{get, "/tokens", onNode, readAccess, nil, seen, (*Server).listTokens},
+		{post, "/tokens", onEach, issueTokens, nil, act{"token.issued", perhaps, here}, (*Server).issueToken},
+		{post, "/tokens/revoke", onNode, revoke, nil, act{"credential.revoked", perhaps, everywhere}, (*Server).revoke},
+		{get, "/keys", onNode, readAccess, nil, reads, (*Server).listKeys},
+		{post, "/keys/rotate", onNode, anyOf(policy.ManageNode), nil, act{"key.rotated", dangerous, here}, (*Server).rotateKey},
+		{get, "/alerts", onNode, readAccess, nil, reads, (*Server).listAlerts},
+		{get, "/denylists", onNode, readAccess, nil, reads, (*Server).listDenylists},
+		{get, "/denied/:cid", onNode, readAccess, nil, reads, (*Server).getDenial},
+		{get, "/subjects", onNode, readAccess, []string{"subject"}, seen, (*Server).listSubjects},
+		{put, "/subjects", onNode, revoke, nil, act{"subject.set", perhaps, everywhere}, (*Server).setSubject},
+		{get, "/roles", onNode, readAccess, nil, seen, (*Server).listRoles},
+		{put, "/roles", onNode, manageRoles, nil, act{"role.granted", dangerous, everywhere}, (*Server).grantRole},
+		{post, "/roles/revoke", onNode, manageRoles, nil, act{"role.revoked", perhaps, everywhere}, (*Server).revokeRole},
+		{get, "/access", onNode, readAccess, nil, seen, (*Server).getAccess},
+		{post, "/access/reviews", onNode, anyOf(policy.ReviewAccess), nil, act{"access.reviewed", harmless, here}, (*Server).signOff},
+		{get, "/approvals", onEach, manageRoles, nil, reads, (*Server).listApprovals},
+		{post, "/approvals/:approval/approve", onEach, manageRoles, nil, act{"approval.given", harmless, here}, (*Server).approve}, // it is the second person
+		{post, "/approvals/:approval/deny", onEach, manageRoles, nil, act{"approval.denied", harmless, here}, (*Server).deny},
+		{get, "/policy", onNode, readAccess, nil, reads, (*Server).getPolicy},
+		{get, "/policy/state", onNode, readAccess, nil, reads, (*Server).getPolicyState},
+		{post, "/policy/reload", onNode, anyOf(policy.ManagePolicy), nil, act{"policy.reload", dangerous, here}, (*Server).reloadPolicy},
+		{post, "/policy/explain", onEach, readAccess, nil, act{notRecorded, harmless, here}, (*Server).explain},
 	}
 }
 
-// A call is one request that the guard has let in.
-type call struct {
-	server  *Server
-	route   route
-	grant   policy.Grant
-	station musen.Station // of the path, or of its segment
-	segment musen.Segment // of the path
-	waiting waiting       // of an upload
-	notes   *notes        // for the audit log
-}
-
-// mayUse reports whether the caller has leave for what the route needs on a
-// station, or on the whole node for the zero station.
-func (c call) mayUse(station musen.Station) bool {
-	return slices.ContainsFunc(c.route.need, func(a policy.Action) bool { return c.may(a, station) })
-}
-
-// may reports whether the caller has leave for an action on a station, or on
-// the whole node for the zero station.
-func (c call) may(a policy.Action, station musen.Station) bool {
-	return c.server.Engine.Decide(c.grant, a, resource(station)).Allowed()
-}
-
-// resource is what policy must know of a station. The zero station stands for
-// the node.
-func resource(s musen.Station) policy.Resource {
-	return policy.Resource{Station: s.ID, Name: s.Name, Downloads: s.Downloads, Epoch: s.Epoch}
-}
-
-// require returns an error unless mayUse. A caller whose grant does not even
-// cover the station learns nothing of it.
-func (c call) require(station musen.Station) error {
-	switch {
-	case c.mayUse(station):
-		return nil
-	case station.ID == "" || c.grant.Covers(station.ID) || c.may(policy.ReadStations, station):
-		return errForbidden
+// auditRoutes are about the audit log.
+func auditRoutes() []route {
+	read := anyOf(policy.Audit)
+	reads, seen := act{}, act{event: "audit.read"}
+	return []route{
+		{get, "/audit", onNode, read, []string{"since", "event", "actor", "limit"}, seen, (*Server).listAudit},
+		{get, "/audit/checkpoint", onNode, read, nil, reads, (*Server).getCheckpoint},
+		{get, "/audit/review", onNode, read, nil, seen, (*Server).getDigest},
+		{post, "/audit/reviews", onNode, anyOf(policy.ReviewAccess), nil, act{"audit.reviewed", harmless, here}, (*Server).signAudit},
 	}
-	return musen.ErrNotFound
-}
-
-// find looks up what the path names and checks that the caller has leave for
-// it.
-func (c *call) find(ctx context.Context, g *gin.Context) (err error) {
-	switch c.route.scope {
-	case onNothing, onEach:
-		return nil
-	case onNode:
-		return c.require(musen.Station{})
-	case onStation:
-		if c.station, err = c.findStation(ctx, g.Param("station")); err != nil {
-			return err
-		}
-		return c.require(c.station)
-	case onSegment:
-		return c.findSegment(ctx, g.Param("cid"))
-	case onRemains:
-		return c.findRemains(ctx, g.Param("cid"))
-	}
-	return errForbidden
-}
-
-// findStation finds a station that the caller names, of which the caller may
-// still have to learn nothing.
-func (c call) findStation(ctx context.Context, nameOrID string) (musen.Station, error) {
-	station, err := c.server.Stations.Station(ctx, nameOrID)
-	return station, c.absent(err, "There is no station %.80q here.", nameOrID)
-}
-
-// absent tells the operator what it is that is not there. Nobody else learns
-// whether it is absent or not covered.
-func (c call) absent(err error, format string, name string) error {
-	if errors.Is(err, musen.ErrNotFound) && c.grant.Kind() == policy.LocalOperator().Kind() {
-		return errAbsent.with(format, name)
-	}
-	return err
-}
-
-// findSegment finds a segment that the caller names, unless it was removed.
-func (c *call) findSegment(ctx context.Context, spelling string) error {
-	if err := c.findRemains(ctx, spelling); err != nil {
-		return err
-	}
-	if c.segment.State == musen.Removed {
-		return musen.ErrGone
-	}
-	return nil
-}
-
-// findRemains finds a segment that the caller names, or the tombstone that is
-// left of it.
-func (c *call) findRemains(ctx context.Context, spelling string) error {
-	id, err := parseCID(spelling)
-	if err != nil {
-		return err
-	}
-	if c.segment, err = c.server.Segments.Segment(ctx, id.Hash()); err != nil {
-		return c.absent(err, "There is no segment %.128q here.", spelling)
-	}
-	if c.station, err = c.server.Stations.Station(ctx, c.segment.Station); err != nil {
-		return err
-	}
-	return c.require(c.station)
 }

@@ -39,8 +39,7 @@ type trustKey struct{}
 // A Server serves the admin API. It is safe for concurrent use.
 type Server struct {
 	Options
-	routes  map[string]route  // by method and pattern
-	events  map[string]string // of the audit log, by the name of a route
+	routes  map[string]route // by method and pattern
 	refused refusals
 	engine  *gin.Engine
 	handler http.Handler
@@ -63,7 +62,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{Options: o, routes: map[string]route{}, events: events(), sites: http.NewCrossOriginProtection(), started: o.Now()}
+	s := &Server{Options: o, routes: map[string]route{}, sites: http.NewCrossOriginProtection(), started: o.Now()}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	gin.SetMode(gin.ReleaseMode) // debug mode prints to standard output
 	s.engine = gin.New()

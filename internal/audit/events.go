@@ -33,7 +33,6 @@ func Events() []Event {
 		{"factor.used", "a second factor stood in for a second person", true},
 		{"approval.used", "the approval of a second person was used", true},
 		{"admin.refused", "calls of the admin API were refused", true},
-		{"admin.call", "a call of the admin API that changes something", false},
 
 		{"gc.run", "garbage was collected", true},
 		{"station.created", "a station was made", false},
