@@ -77,7 +77,8 @@ func (s *Server) takeDown(c *gin.Context, in call) error {
 	if errors.Is(err, musen.ErrExists) {
 		return errTakenDown.with("%v is taken down already.", id)
 	}
-	if err != nil {
+	if err != nil { // it is in force at least here
+		s.enforce(ctx, t)
 		return err
 	}
 	return s.enforced(c, in, t, begun)
@@ -90,11 +91,17 @@ func (s *Server) enforced(c *gin.Context, in call, t musen.Takedown, begun time.
 	s.Log.LogAttrs(ctx, slog.LevelWarn, "takedown "+t.State(), slog.String("cid", t.CID.String()), slog.String("category", t.Category), slog.String("by", in.grant.Kind()))
 	answer := s.describeTakedown(ctx, t, in.station)
 	answer.Reach = s.reach(c, begun)
-	if err := s.Origin.Enforce(ctx, t); err != nil { // it is refused all the same
-		s.Log.ErrorContext(ctx, "copies of what was taken down were not told", "cid", t.CID.String(), "err", err)
-	}
+	s.enforce(ctx, t)
 	answer.Copies = s.purging(ctx, t)
 	return s.answer(c, http.StatusOK, answer)
+}
+
+// enforce has copies follow a takedown. What fails here is mended when all copies
+// are compared the next time.
+func (s *Server) enforce(ctx context.Context, t musen.Takedown) {
+	if err := s.Origin.Enforce(ctx, t); err != nil {
+		s.Log.ErrorContext(ctx, "copies of what was taken down were not told", "cid", t.CID.String(), "err", err)
+	}
 }
 
 func checkTakedown(t *musen.Takedown) error {

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -252,6 +253,41 @@ func TestForeignTakedowns(t *testing.T) {
 	}
 	if status, p := w.do(newRequest(t, http.MethodGet, "http://socket"+prefix+"/takedowns?cursor=x", "")); status != 400 || p.Code != "bad_parameter" {
 		t.Errorf("a wrong cursor: %d %s", status, p.Code)
+	}
+}
+
+// halfTakedowns cannot make durable what is in force.
+type halfTakedowns struct{ *memory }
+
+func (h halfTakedowns) TakeDown(ctx context.Context, t musen.Takedown, shred bool) (musen.Takedown, error) {
+	t, err := h.memory.TakeDown(ctx, t, shred)
+	return t, errors.Join(err, musen.ErrNoSpace)
+}
+
+// told notes which takedowns are to be enforced.
+type told struct {
+	Origin
+	roots *[]cid.Cid
+}
+
+func (o told) Enforce(_ context.Context, t musen.Takedown) error {
+	*o.roots = append(*o.roots, t.CID)
+	return nil
+}
+
+// H69: whoever takes down on a disk that is full is told so, and copies are purged
+// all the same.
+func TestTakedownThatWasNotRecorded(t *testing.T) {
+	var enforced []cid.Cid
+	w := newWorld(t, func(o *Options) {
+		o.Takedowns, o.Origin = halfTakedowns{o.Takedowns.(*memory)}, told{o.Origin, &enforced}
+	})
+	w.station("jazz")
+	id := decode(t, w.segment("jazz", "one").CID)
+	_, err := w.local.TakeDown(t.Context(), wire.NewTakedown{CID: id.String(), Reason: "x"})
+	refused(t, err, 507, "no_space")
+	if len(enforced) != 1 || !enforced[0].Equals(id) {
+		t.Errorf("enforced: %v", enforced)
 	}
 }
 
