@@ -34,6 +34,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/multiformats/go-multihash"
@@ -313,7 +314,12 @@ func reason(err error) string {
 // readFile reads the rules of a file, which must be one: a pipe would be waited
 // for. What changes in it meanwhile has another stamp.
 func readFile(path string) (*parser, stamp, error) {
-	info, err := os.Stat(path)
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	defer r.Close()
+	info, err := r.Stat()
 	switch {
 	case err != nil:
 		return nil, stamp{}, err
@@ -322,11 +328,6 @@ func readFile(path string) (*parser, stamp, error) {
 	case info.Size() == 0:
 		return nil, stamp{info}, errEmpty
 	}
-	r, err := os.Open(path)
-	if err != nil {
-		return nil, stamp{info}, err
-	}
-	defer r.Close()
 	p, err := parse(io.LimitReader(r, maxSize), info.Size())
 	return p, stamp{info}, err
 }

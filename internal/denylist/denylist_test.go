@@ -2,6 +2,7 @@ package denylist
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/mr-tron/base58"
+	"github.com/multiformats/go-multihash"
 )
 
 // desk is a List with its files.
@@ -161,6 +164,29 @@ func TestFaultsOnlyAdd(t *testing.T) {
 		}
 		if len(both.table.entries) != len(all) {
 			t.Fatalf("split %d: %d entries", split, len(both.table.entries))
+		}
+	}
+}
+
+// H52: that holds also where a block and a hash of its name are named, and lines
+// have moved.
+func TestFaultsOnlyAddUnderAnyName(t *testing.T) {
+	c := block("a")
+	direct := rules(c)
+	sum := sha256.Sum256([]byte(base58.Encode(c.Hash())))
+	mh, err := multihash.Encode(sum[:], multihash.SHA2_256)
+	must(t, err)
+	hashed := "//" + base58.Encode(mh) + "\n"
+	for what, text := range map[string][2]string{
+		"denied before": {"#\n!" + hashed + direct, direct + "!" + hashed + "nonsense\n"},
+		"denied now":    {"#\n#\n!" + direct, hashed + "nonsense\n"},
+	} {
+		both := &parser{table: parsed(t, text[0]).table.with(parsed(t, text[1]).table)}
+		if !both.denies(c) {
+			t.Errorf("%s: it is allowed while the file has a fault", what)
+		}
+		if e, _ := both.table.find(c.Hash()); e.line() != 1 {
+			t.Errorf("%s: by line %d", what, e.line())
 		}
 	}
 }

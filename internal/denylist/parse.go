@@ -20,6 +20,9 @@ import (
 const (
 	maxHeader = 1 << 20 // bytes, by the format
 	maxLine   = 2 << 20 // bytes, by the format
+	// maxName is far more than the bytes of any CID or hash. To read one takes
+	// time that grows with the square of its length: hours for a whole line.
+	maxName = 1 << 10
 	// maxRules bounds the memory of a list, at 20 bytes each.
 	maxRules = 50_000_000
 	// maxSums bounds how many hash functions a look-up may cost.
@@ -88,19 +91,40 @@ func (p *parser) header(in *bufio.Reader) error {
 		if string(bytes.TrimRight(line, "\r\n")) != "---" {
 			continue
 		}
-		var h struct {
-			Version int `yaml:"version"`
-		}
-		h.Version = 1
-		if err := yaml.Unmarshal(start[:length-len(line)], &h); err != nil {
-			return fmt.Errorf("its header is not YAML: %w", err)
-		}
-		if h.Version != 1 {
-			return fmt.Errorf("its header says version %d: %w", h.Version, errVersion)
+		if err := checkVersion(start[:length-len(line)]); err != nil {
+			return err
 		}
 		p.line = lines
 		_, err := in.Discard(length)
 		return err
+	}
+	return nil
+}
+
+// checkVersion reads of a header what version it says, which may be none. The
+// rest is not decoded: a MiB of keys that are alike would take hours and all of
+// the memory.
+func checkVersion(header []byte) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(header, &doc); err != nil {
+		return fmt.Errorf("its header is not YAML: %w", err)
+	}
+	if len(doc.Content) == 0 { // it is empty
+		return nil
+	}
+	fields := doc.Content[0]
+	if fields.Kind != yaml.MappingNode && fields.Tag != "!!null" {
+		return errors.New("its header is not YAML of names and values")
+	}
+	said := false
+	for i := 0; i+1 < len(fields.Content); i += 2 {
+		if fields.Content[i].Value != "version" {
+			continue
+		}
+		if version := fields.Content[i+1]; said || version.Kind != yaml.ScalarNode || version.Value != "1" {
+			return fmt.Errorf("its header says version %.40q: %w", version.Value, errVersion)
+		}
+		said = true
 	}
 	return nil
 }
@@ -203,6 +227,9 @@ func (p *parser) doubled(rule []byte) (keys []key, what string) {
 
 // hashed reads the hash of a name, and notes its function.
 func (p *parser) hashed(text []byte) (mh multihash.Multihash, what string) {
+	if len(text) > maxName {
+		return nil, "what follows // is no hash"
+	}
 	mh, err := base58.FastBase58Decoding(string(text))
 	if err != nil {
 		return nil, "what follows // is no hash"
@@ -228,6 +255,9 @@ var lower32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding
 
 // multihashOf is the multihash of a CID in any spelling, or in base58 by itself.
 func multihashOf(text []byte) (multihash.Multihash, bool) {
+	if len(text) > maxName {
+		return nil, false
+	}
 	if mh, ok := commonCID(text); ok {
 		return mh, true
 	}

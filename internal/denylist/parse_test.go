@@ -167,10 +167,27 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// H52: a line or a header that is made to take long to read does not.
+func TestBombs(t *testing.T) {
+	c := block("bad")
+	for _, line := range []string{"//", "/ipfs/", "/ipfs/z", "/ipfs/k"} {
+		p := parsed(t, line+strings.Repeat("z", maxLine-len(line)-2)+"\n"+rules(c))
+		if p.faulted != 1 || !p.denies(c) {
+			t.Errorf("%s: %v", line, p.faults)
+		}
+	}
+	for _, field := range []string{"a:\n", "? - ", "a: &a [*a]\n", "<<: [{version: 1}]\n"} {
+		text := strings.Repeat(field, (maxHeader-1000)/len(field)) + "\n---\n" + rules(c)
+		if p, err := parse(strings.NewReader(text), int64(len(text))); err == nil && !p.denies(c) {
+			t.Errorf("%q: what follows is not denied", field)
+		}
+	}
+}
+
 // A byte order mark and either end of a line are no part of a rule or a header.
 func TestMarksAndEnds(t *testing.T) {
 	c := block("bad")
-	for _, head := range []string{"", "name: x\n---\n", "version: 1\n---\n", "---\n"} {
+	for _, head := range []string{"", "name: x\n---\n", "version: 1\n---\n", "---\n", "# x\n---\n"} {
 		for _, end := range []string{"\n", "\r\n"} {
 			for _, mark := range []string{"", "\xef\xbb\xbf"} {
 				text := mark + strings.ReplaceAll(head+"# x\n/ipfs/"+c.String()+"\n", "\n", end)
@@ -183,7 +200,7 @@ func TestMarksAndEnds(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	for _, head := range []string{"version: 2", "version: x", "a: b: c", "\tx", "version: 1\nversion: 1"} {
+	for _, head := range []string{"version: 2", "version: x", "a: b: c", "\tx", "version: 1\nversion: 1", "version: [1]", "x", "- version: 1"} {
 		if _, err := parse(strings.NewReader(head+"\n---\n/ipfs/"+block("x").String()), 100); err == nil {
 			t.Errorf("%q is taken", head)
 		}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -32,10 +31,13 @@ func keyOf(mh multihash.Multihash) key {
 // An entry is one rule.
 type entry struct {
 	key key
-	at  uint32 // the line, shifted by one, and 1 if it allows
+	at  uint32 // the line, shifted by one, and 1 if it allows; or held
 }
 
-func (e entry) line() int    { return int(e.at >> 1) }
+// held makes an entry that denies count as the last of all.
+const held = 1 << 31
+
+func (e entry) line() int    { return int(e.at &^ held >> 1) }
 func (e entry) allows() bool { return e.at&1 == 1 }
 
 // A table holds the rules of a list, by key. The rules for the block itself and
@@ -53,7 +55,7 @@ type table struct {
 }
 
 func (t *table) add(k key, line int, allow bool) {
-	at := uint32(min(line, math.MaxInt32)) << 1
+	at := uint32(min(line, held>>1-1)) << 1
 	if allow {
 		at |= 1
 	}
@@ -174,7 +176,8 @@ func (t *table) find(mh multihash.Multihash) (last entry, found bool) {
 }
 
 // with returns t and what is denied by a reading of the list that had faults:
-// nothing that t denies is allowed by it.
+// nothing that t denies is allowed by it, and nothing that the reading denies by
+// what t allowed: the block itself, or a hash of its name.
 func (t *table) with(fresh *table) *table {
 	all := &table{
 		entries: make([]entry, 0, len(t.entries)+len(fresh.entries)),
@@ -195,6 +198,7 @@ func (t *table) with(fresh *table) *table {
 		if was = was[n:]; len(was) > 0 && was[0].key == e.key {
 			was = was[1:]
 		}
+		e.at |= held
 		all.entries = append(all.entries, e)
 	}
 	all.entries = append(all.entries, was...)
