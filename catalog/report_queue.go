@@ -94,7 +94,7 @@ func (c *Catalog) ContentReports(ctx context.Context, q musen.ReportQuery) (page
 	var rows []reportRow
 	find := c.reads.NewSelect().Model(&rows).Where("(created, id) > (?, ?)", after.created, after.id)
 	if !q.Everywhere {
-		find = find.Where("station IN (?)", bun.In(q.Stations))
+		find = find.Where("station IN (?)", bun.List(q.Stations))
 	}
 	if q.Open {
 		find = find.Where(undecided)

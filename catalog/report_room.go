@@ -74,10 +74,10 @@ func makeRoom(ctx context.Context, tx bun.Tx, r *reportRow) (ok bool, err error)
 // deleteReports deletes reports with all that was said, and returns how many it
 // found.
 func deleteReports(ctx context.Context, tx bun.Tx, ids ...string) (n int64, err error) {
-	if _, err := tx.NewDelete().Model((*statementRow)(nil)).Where("report IN (?)", bun.In(ids)).Exec(ctx); err != nil {
+	if _, err := tx.NewDelete().Model((*statementRow)(nil)).Where("report IN (?)", bun.List(ids)).Exec(ctx); err != nil {
 		return 0, err
 	}
-	res, err := tx.NewDelete().Model((*reportRow)(nil)).Where("id IN (?)", bun.In(ids)).Exec(ctx)
+	res, err := tx.NewDelete().Model((*reportRow)(nil)).Where("id IN (?)", bun.List(ids)).Exec(ctx)
 	if err != nil {
 		return 0, err
 	}
