@@ -281,6 +281,54 @@ func TestStartAfterACrash(t *testing.T) {
 	}
 }
 
+// H55: whoever can write to the folder, without any key, cannot have what is
+// recorded from then on lie where nobody looks, nor stop the start.
+func TestNumbersOfNoLog(t *testing.T) {
+	for what, plant := range map[string]func(dir string, end Head){
+		"a record": func(dir string, end Head) {
+			path := filepath.Join(dir, fileName(1))
+			b, _, err := options("").encode(Record{Event: "gc.run", Time: time.Now()}, Head{^uint64(0) - 1, end.Hash})
+			noErr(t, err)
+			write(t, path, append(lines(t, path), b)...)
+		},
+		"a file": func(dir string, _ Head) { write(t, filepath.Join(dir, fileName(^uint64(0)))) },
+	} {
+		dir := filepath.Join(t.TempDir(), "audit")
+		l := open(t, dir)
+		add(t, l, 1)
+		noErr(t, l.Close())
+		plant(dir, l.Head())
+		for range 2 {
+			l = open(t, dir)
+			add(t, l, 1)
+			noErr(t, l.Close())
+		}
+		all, err := l.List(Query{Event: "subject"})
+		r, verr := Verify(dir)
+		if err != nil || len(all) != 3 || verr != nil || r.Head != l.Head() || r.Head.Size > 10 || (what == "a record") != (len(r.Faults) == 1) {
+			t.Errorf("%s: %d records, %v; %+v, %v", what, len(all), err, r, verr)
+		}
+	}
+}
+
+// What is no file in the folder is told, and not waited for.
+func TestPipesAndLinks(t *testing.T) {
+	for _, make := range []func(path string) error{
+		func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		func(path string) error { return os.Symlink("/dev/null", path) },
+	} {
+		dir := filepath.Join(t.TempDir(), "audit")
+		noErr(t, os.Mkdir(dir, 0o700))
+		noErr(t, make(filepath.Join(dir, fileName(1))))
+		if _, err := Open(options(dir)); err == nil {
+			t.Error("it opens")
+		}
+		if _, err := Verify(dir); err == nil {
+			t.Error("it is verified")
+		}
+	}
+}
+
 // H69: a node starts on a full disk; what it found is told when there is room.
 func TestStartOnAFullDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")

@@ -13,12 +13,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 const (
 	fileDigits = 20 // as many as the largest number has
 	fileSuffix = ".jsonl"
+	// maxGap is more records than any log lacks: what claims to come after so
+	// many more was not written by one, and must not say how the log goes on.
+	maxGap = 1 << 32
 )
 
 // fileName is the name of the file whose first record has that number.
@@ -35,24 +39,41 @@ func firstOf(name string) (seq uint64, ok bool) {
 }
 
 // files are the names of the files of a log, in order. What else is in the
-// folder is not looked at.
+// folder is not looked at, nor what is numbered as no log is.
 func files(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	last := uint64(0)
 	for _, e := range entries {
-		if _, ok := firstOf(e.Name()); ok {
-			names = append(names, e.Name())
+		if first, ok := firstOf(e.Name()); ok && first-last <= maxGap {
+			names, last = append(names, e.Name()), first
 		}
 	}
 	return names, err
 }
 
+// openFile opens a file of a log to read. A link or a pipe is none.
+func openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // firstTime is when the first record in a file was made; zero if that cannot be
 // read.
 func firstTime(path string) time.Time {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return time.Time{}
 	}
@@ -91,6 +112,7 @@ func (f Fault) String() string {
 type scanner struct {
 	head   Head                                 // of the last record that is sound in itself
 	linked bool                                 // head is what the next record must follow
+	first  uint64                               // number of the first record of the file, by its name
 	faults []Fault                              // at most maxFaults
 	torn   int                                  // bytes of a line that was not ended, of the last file
 	each   func(l line, hash [sha256.Size]byte) // may be nil
@@ -108,12 +130,14 @@ func (s *scanner) fault(f Fault) {
 // file reads a file, of which last says that no other follows. The error is
 // about reading it; what is wrong with what it holds is in faults.
 func (s *scanner) file(dir, name string, last bool) error {
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := openFile(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if first, _ := firstOf(name); s.linked && first != s.head.Size+1 {
+	first, _ := firstOf(name)
+	s.first = first
+	if s.linked && first != s.head.Size+1 {
 		s.fault(Fault{File: name, Seq: s.head.Size + 1, What: missing(s.head.Size+1, first)})
 		s.linked = false
 		s.head.Size = first - 1
@@ -166,6 +190,10 @@ func (s *scanner) line(name string, n int, b []byte) {
 		return
 	}
 	want := s.head.Size + 1
+	if l.Seq > max(want, s.first)+maxGap {
+		s.bad(name, n, fmt.Sprintf("no log has a record %d", l.Seq))
+		return
+	}
 	switch {
 	case l.Seq > want:
 		s.fault(Fault{name, n, l.Seq, missing(want, l.Seq)})
