@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/musenai/musen/catalog"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway/admin/client"
 	"github.com/musenai/musen/internal/audit"
@@ -169,7 +170,7 @@ func (v verifier) catalogue(ctx context.Context) (head audit.Head, err error) {
 	if err != nil {
 		return head, err
 	}
-	rows, err := openCatalog(ctx, v.home, v.cfg, keys, nil)
+	rows, err := openCatalog(ctx, v.home, v.cfg, keys, func(*catalog.Options) {})
 	if err != nil {
 		return head, err
 	}
