@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/problem"
 	"github.com/musenai/musen/internal/audit"
 	"github.com/musenai/musen/policy"
@@ -51,9 +53,26 @@ func (c call) about(format string, args ...any) {
 func (c call) record(g *gin.Context, event, outcome string) audit.Record {
 	return audit.Record{
 		Event: event, Outcome: outcome, By: c.grant.Kind(), Actor: c.grant.Subject(), Credential: c.grant.ID(),
-		Object: strings.TrimPrefix(g.Request.URL.EscapedPath(), prefix), Request: problem.RequestID(g.Request.Context()),
+		Object: objectOf(g), Request: problem.RequestID(g.Request.Context()),
 	}
 }
+
+// objectOf is the path of a request, without what stands in the place of an id
+// and may be a secret: the whole link of a share, or a token.
+func objectOf(g *gin.Context) string {
+	path := strings.TrimPrefix(g.FullPath(), prefix)
+	for _, p := range g.Params {
+		value := url.PathEscape(p.Value)
+		if len(value) > maxInPath || strings.Contains(value, "%2F") || musen.IsShareSecret(value) {
+			value = "(no id)"
+		}
+		path = strings.Replace(path, ":"+p.Key, value, 1)
+	}
+	return path
+}
+
+// maxInPath is how many bytes an id, a name or a CID has in a path at most.
+const maxInPath = 128
 
 // act runs the handler of a route between two records: that it will be tried,
 // and what came of it. When the first cannot be made, nothing is done.

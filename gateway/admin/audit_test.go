@@ -112,6 +112,26 @@ func TestCallsAreRecorded(t *testing.T) {
 	}
 }
 
+// H13, P36: what somebody puts in the place of an id may be a secret, and is not
+// recorded; an id is.
+func TestNoSecretIsRecorded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.station("jazz")
+	secret, token := strings.Repeat("a", 31)+"q", w.token(nil, policy.Manage)
+	for _, id := range []string{secret, "https://radio.example/s/" + secret, token} {
+		wantCode(t, w.local.RevokeShare(t.Context(), id), "not_found")
+	}
+	for _, r := range w.records("") {
+		if text := fmt.Sprint(r); strings.Contains(text, secret) || strings.Contains(text, token[40:60]) {
+			t.Errorf("a secret: %s", text)
+		}
+	}
+	wantCode(t, w.local.RevokeShare(t.Context(), "zrjjkicflujs6g4mi7ceykemw4"), "not_found")
+	if got := w.records("share.revoked"); got[len(got)-1].Object != "/shares/zrjjkicflujs6g4mi7ceykemw4" {
+		t.Errorf("%+v", got[len(got)-1])
+	}
+}
+
 // P36: a handler that breaks has failed.
 func TestBrokenCallIsRecorded(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Subjects = broken{} })
@@ -160,18 +180,23 @@ func TestRefusalsAreRecorded(t *testing.T) {
 	if len(got) != 1 || got[0].Actor != "ann" || got[0].Code != "forbidden" || got[0].Object != "POST /stations" || got[0].Outcome != audit.Refused {
 		t.Fatalf("%+v", got)
 	}
+	_, err = w.remote(w.token(nil, policy.Listen)).Report(t.Context(), "zrjjkicflujs6g4mi7ceykemw4")
+	wantCode(t, err, "not_found") // by the handler
+	if got = w.records("admin.refused"); len(got) != 2 || got[1].Actor != "ann" || got[1].Object != "GET /reports/:report" {
+		t.Fatalf("%+v", got)
+	}
 	stranger := w.remote("x")
 	for range 100 {
 		_, err := stranger.Station(t.Context(), "planted-203.0.113.77")
 		wantCode(t, err, "credential_malformed")
 	}
-	if got = w.records("admin.refused"); len(got) != refusedAMinute || got[1].Actor != "" || got[1].Object != "GET /stations/:station" {
-		t.Errorf("%d: %+v", len(got), got[1])
+	if got = w.records("admin.refused"); len(got) != refusedAMinute || got[2].Actor != "" || got[2].Object != "GET /stations/:station" {
+		t.Errorf("%d: %+v", len(got), got[2])
 	}
 	w.clock.Add(61)
 	_, err = stranger.Station(t.Context(), "nowhere")
 	wantCode(t, err, "credential_malformed")
-	if got = w.records("admin.refused"); len(got) != refusedAMinute+1 || got[refusedAMinute].Facts["more"] != "41" {
+	if got = w.records("admin.refused"); len(got) != refusedAMinute+1 || got[refusedAMinute].Facts["more"] != "42" {
 		t.Errorf("%d: %+v", len(got), got[len(got)-1])
 	}
 }

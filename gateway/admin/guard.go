@@ -124,7 +124,9 @@ func (s *Server) handle(c *gin.Context) {
 	}
 	var err error
 	if event := in.route.act.event; event == notRecorded {
-		err = in.route.handle(s, c, in)
+		if err = in.route.handle(s, c, in); err != nil {
+			s.recordRefusal(c, in, err)
+		}
 	} else {
 		err = s.act(c, in, event)
 	}
