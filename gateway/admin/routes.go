@@ -159,11 +159,13 @@ func stationRoutes() []route {
 	}
 }
 
+const takedownsPath = "/takedowns"
+
 // contentRoutes are about what is taken down, and what people report.
 func contentRoutes() []route {
 	see, moderate := anyOf(policy.Moderate, policy.Audit), anyOf(policy.Moderate)
 	const (
-		takedowns = "/takedowns"
+		takedowns = takedownsPath
 		reports   = "/reports"
 		report    = reports + "/:report"
 	)

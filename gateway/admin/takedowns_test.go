@@ -188,9 +188,16 @@ func TestDangerousTakedowns(t *testing.T) {
 	sam := w.remote(w.identity("sam"))
 	_, err = sam.TakeDown(ctx, shred)
 	refused(t, err, 409, "approval_needed")
-	if all, err := w.local.Approvals(ctx); err != nil || len(all) != 1 || !strings.Contains(all[0].Summary, id.String()) {
-		t.Errorf("approvals %+v, %v", all, err)
+	all, err := w.local.Approvals(ctx)
+	if err != nil || len(all) != 1 || !strings.Contains(all[0].Summary, id.String()) {
+		t.Fatalf("approvals %+v, %v", all, err)
 	}
+	w.give("mod", policy.Moderator, jazz.ID)
+	w.give("pub", policy.Publisher, jazz.ID)
+	_, err = w.remote(w.identity("mod")).Approve(ctx, all[0].ID) // who may not destroy it either
+	refused(t, err, 404, "not_found")
+	_, err = w.remote(w.identity("pub")).Approve(ctx, all[0].ID)
+	must(t, err)
 	if _, err := sam.TakeDown(ctx, wire.NewTakedown{CID: id.String(), Reason: "x"}); err != nil {
 		t.Errorf("a moderator cannot take down at once: %v", err)
 	}
