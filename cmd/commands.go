@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
@@ -45,10 +46,17 @@ func (a *app) api() (*client.Client, error) {
 		}
 		socket = cfg.Admin.Socket
 	}
+	why := firstOf(a.ticket, os.Getenv("MUSEN_TICKET"))
+	if len(why) > maxTicket || strings.ContainsFunc(why, unicode.IsControl) {
+		return nil, usageError("the ticket, of --ticket or MUSEN_TICKET, is not one line of at most %d bytes", maxTicket)
+	}
 	api := client.New(socket)
-	api.Because(firstOf(a.ticket, os.Getenv("MUSEN_TICKET")))
+	api.Because(why)
 	return api, nil
 }
+
+// maxTicket is how many bytes the node takes of why something is done.
+const maxTicket = 1000
 
 // hostsHome refuses a command of an operator in the home of a host.
 func hostsHome(home, role string) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -133,6 +134,8 @@ func explain(err error) *failure {
 		return &failure{exit: exitNoNode, code: "no_node", what: prefixOf(err, client.ErrWentAway) + client.ErrWentAway.Error(), cause: err, next: "its log says why; start it with `musen serve`, and see what was done before you type it again"}
 	case errors.Is(err, context.Canceled):
 		return &failure{exit: exitInterrupted, code: "interrupted", what: "interrupted"}
+	case errors.Is(err, fs.ErrPermission):
+		return &failure{exit: exitFailed, code: "no_permission", cause: err, next: "run it as a user who may; a home belongs to the user of its node"}
 	}
 	return &failure{exit: exitFailed, code: "failed", cause: err}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -38,6 +39,9 @@ func loadConfig(home string, flags map[string]string) (config.Config, error) {
 	cfg, err := config.Load(config.Sources{Home: home, File: filepath.Join(home, configFile), Env: os.Environ(), Flags: flags})
 	if err == nil {
 		err = cfg.Check()
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return cfg, err // nothing in it is wrong
 	}
 	if err != nil {
 		return cfg, &failure{exit: exitUsage, code: "bad_config", cause: err, next: "correct it where it is set; the comments in " + configFile + " say what each setting may be"}

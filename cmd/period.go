@@ -16,7 +16,7 @@ const maxDays = 36500
 // parsePeriod reads a duration in whole days, hours, minutes and seconds. A day
 // has 24 hours.
 func parsePeriod(s string) (time.Duration, error) {
-	wrong := fmt.Errorf("%.40q is no duration: write it like 3d, 8h, 90m or 1d12h", s)
+	wrong := fmt.Errorf("%.40q is no duration: write it like 3d, 8h, 90m or 1d12h, at most %dd", s, maxDays)
 	days, rest, some := strings.Cut(s, "d")
 	if !some {
 		days, rest = "", s

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -56,13 +58,26 @@ Run a node:   musen init && musen serve`,
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%s", err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%s", flagError(err)) })
 	root.PersistentFlags().StringVar(&a.home, "home", "", "the node's home folder (env MUSEN_HOME; default "+shortDefaultHome+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object a line")
 	root.PersistentFlags().StringVar(&a.ticket, "ticket", "", "a ticket or purpose, recorded in the node's audit log with what is changed (env MUSEN_TICKET)")
 	root.AddCommand(a.commands()...)
 	checkBuiltIn(root)
 	return root
+}
+
+// flagError says what is wrong with a flag, a value that is no number too.
+func flagError(err error) string {
+	var n *strconv.NumError
+	if !errors.As(err, &n) {
+		return err.Error()
+	}
+	want := "it is no whole number, or out of range"
+	if n.Func == "ParseBool" {
+		want = "it is neither true nor false"
+	}
+	return strings.Replace(err.Error(), n.Error(), want, 1)
 }
 
 // shortDefaultHome is the default home as help texts show it.

@@ -155,7 +155,7 @@ were issued with these; not the ones that this subject bears.`,
 	}
 	c.Flags().StringVar(&r.Subject, "subject", "", "revoke everything issued to this subject until now")
 	c.Flags().StringVar(&r.IssuedBy, "issued-by", "", "revoke all tokens that this subject has issued until now")
-	c.Flags().StringVar(&r.Key, "issuer-key", "", "revoke everything that was signed with this key, also later; `musen token keys` lists them")
+	c.Flags().StringVar(&r.Key, "issuer-key", "", "revoke everything that was signed with this key, also later: a `KEY` that musen token keys lists")
 	c.Flags().StringVar(&r.Issuer, "issuer", "", "whose jti, subject or key it is: the name or the URL of an issuer in the configuration")
 	return c
 }
