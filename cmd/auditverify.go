@@ -23,7 +23,7 @@ func (a *app) auditVerify() *cobra.Command {
 	var checkpoints []string
 	var key string
 	c := &cobra.Command{
-		Use: "verify [--checkpoint FILE]...", Short: "Check that no record was changed, taken out or cut off",
+		Use: "verify [--checkpoint FILE]... [--key KEY]", Short: "Check that no record was changed, taken out or cut off",
 		Long: `verify reads the audit log in the home, whether or not the node runs, and names the first
 record that is not as it was written. What the catalogue knows of the log is compared, and
 checkpoints that were kept elsewhere: without those, nobody can tell whether the log and
@@ -41,7 +41,10 @@ the catalogue were put back together.`,
 			if !cfg.HasKeys() {
 				return hostsHome(home, cfg.Role)
 			}
-			v := verifier{home: home, cfg: cfg, key: key}
+			if key != "" && len(checkpoints) == 0 {
+				return usageError("--key is for checkpoints: name some with --checkpoint")
+			}
+			v := verifier{home: home, cfg: cfg, key: strings.TrimSpace(key)}
 			known, err := v.checkpoints(checkpoints)
 			if err != nil {
 				return err
@@ -60,8 +63,8 @@ the catalogue were put back together.`,
 			return a.printAudit(r, known)
 		},
 	}
-	c.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "a file with a checkpoint that was kept")
-	c.Flags().StringVar(&key, "key", "", "the key of checkpoints, as `musen audit checkpoint --key` printed it (default: the keyring's)")
+	c.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "a `FILE` with a checkpoint that was kept")
+	c.Flags().StringVar(&key, "key", "", "the `KEY` of the checkpoints, the line that musen audit checkpoint --key printed (default: the keyring's)")
 	return c
 }
 
@@ -134,6 +137,9 @@ func (v verifier) checkpoints(files []string) (known []audit.Known, err error) {
 			}
 		}
 		c, err := audit.OpenCheckpoint(string(text), key)
+		if err != nil && v.key != "" {
+			return nil, badCheckpoint(file, fmt.Errorf("with the key of --key, which is the line that musen audit checkpoint --key printed: %w", err))
+		}
 		if err != nil {
 			return nil, badCheckpoint(file, err)
 		}

@@ -60,6 +60,9 @@ func OpenCheckpoint(signed, key string) (c Checkpoint, err error) {
 	if len(signed) > maxCheckpoint {
 		return c, fmt.Errorf("%w: a checkpoint of %d bytes", ErrInvalid, len(signed))
 	}
+	if by := CheckpointOrigin(signed); by == "" || strings.ContainsAny(by, "+ ") {
+		return c, fmt.Errorf("%w: no checkpoint of an audit log", ErrInvalid)
+	}
 	v, err := note.NewVerifier(strings.TrimSpace(key))
 	if err != nil {
 		return c, fmt.Errorf("%w: the key of checkpoints: %w", ErrInvalid, err)
