@@ -245,7 +245,7 @@ func (e elsewhere) refuse(ctx context.Context) error {
 			}
 		}
 	}
-	return problem.WithDetail(problem.NotOrigin, fmt.Sprintf("This is an edge: it neither adds nor removes. Do it at %s.", where))
+	return problem.WithDetail(problem.NotOrigin, fmt.Sprintf("This is an edge, which does not do that. Do it at %s.", where))
 }
 
 // CreateStation implements admin.Origin.

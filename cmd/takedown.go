@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -150,7 +149,7 @@ func (a *app) printTakedown(t wire.Takedown) error {
 		{"lifted", when(t.Lifted)}, {"lifted by", t.LiftedBy}, {"because", t.LiftReason},
 	}
 	if t.Lifted.IsZero() {
-		fields = append(fields, [2]string{"denied", strconv.Itoa(t.Blocks) + " blocks"})
+		fields = append(fields, [2]string{"denied", several(int64(t.Blocks), "block")})
 	}
 	if t.Reach != nil {
 		fields = append(fields, [2]string{"reach", strings.TrimPrefix(reached(t.Reach), "; ")})

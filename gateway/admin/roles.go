@@ -89,6 +89,13 @@ func (s *Server) grantRole(c *gin.Context, in call) error {
 	return s.answer(c, http.StatusOK, access.FromAssignment(a, s.stationName(ctx, a.Station)))
 }
 
+func everyRole() (s policy.RoleSet) {
+	for _, r := range policy.AllRoles() {
+		s = s.With(r)
+	}
+	return s
+}
+
 // assignment reads what a request says of a role.
 func (c call) assignment(ctx context.Context, req access.Role) (a musen.Assignment, err error) {
 	if err := checkSubjectName(req.Subject); err != nil {
@@ -96,7 +103,7 @@ func (c call) assignment(ctx context.Context, req access.Role) (a musen.Assignme
 	}
 	a = musen.Assignment{Subject: req.Subject, Role: policy.Role(req.Role)}
 	if !slices.Contains(policy.AllRoles(), a.Role) {
-		return a, errField.with("The role %.40q is not known.", req.Role)
+		return a, errField.with("The role %.40q is none of %s.", req.Role, strings.Join(everyRole().Words(), ", "))
 	}
 	if req.Station != "" {
 		station, err := c.findStation(ctx, req.Station)

@@ -38,7 +38,7 @@ func lookUp(c Code) answer {
 	case gone:
 		return answer{410, 0, "The segment was removed.", "It will not come back."}
 	case NotOrigin:
-		return answer{409, 0, "This node neither adds nor removes.", "Ask the origin of the fleet."}
+		return answer{409, 0, "This is an edge, which does not do that.", "Ask the origin of the fleet."}
 	case PreconditionFailed:
 		return answer{412, 0, "A condition of the request does not hold.", "Read the current state and try again."}
 	case tooLarge:
