@@ -112,6 +112,11 @@ func (s *Server) admit(c *gin.Context, in *call) error {
 	if err := checkQuery(c.Request.URL.RawQuery, in.route.query); err != nil {
 		return err
 	}
+	for _, p := range c.Params {
+		if !isLine(p.Value) { // nothing is called so, and no catalogue is asked for it
+			return musen.ErrNotFound
+		}
+	}
 	return in.find(c.Request.Context(), c)
 }
 

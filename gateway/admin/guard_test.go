@@ -81,6 +81,20 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 	}
 }
 
+// H28, H48: what can be the name of nothing is in the place of none, on any route.
+func TestNamesOfNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	token := w.token(nil, policy.Manage, policy.Audit)
+	for _, r := range routes() {
+		for _, value := range []string{"a%00b", "%ff", "%0d%0a", strings.Repeat("a", maxText+1)} {
+			path := regexp.MustCompile(":[a-z]+").ReplaceAllString(r.path, value)
+			if status, code, _ := w.ask(r.method, path, "", token, ""); path != r.path && (status != 404 || code != "not_found") {
+				t.Errorf("%s %.40q: %d %s", r.method, path, status, code)
+			}
+		}
+	}
+}
+
 // H28, H44: other spellings of a path, and other methods, reach nothing.
 func TestOtherPathsAndMethods(t *testing.T) {
 	w := newWorld(t, nil)
