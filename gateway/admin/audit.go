@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -16,6 +16,7 @@ import (
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/problem"
 	"github.com/musenai/musen/internal/audit"
+	"github.com/musenai/musen/internal/limit"
 	"github.com/musenai/musen/policy"
 )
 
@@ -34,8 +35,9 @@ const (
 )
 
 var (
-	errAudit  = refusal{503, "audit_unavailable", "What changes something is recorded first, and the audit log cannot be written.", "See why in the node's log. If its disk failed, mend that and start the node again."}
-	errReason = refusal{400, "bad_reason", "", "Send the header " + reasonHeader + " once, or leave it out."}
+	errAudit       = refusal{503, "audit_unavailable", "What changes something is recorded first, and the audit log cannot be written.", "See why in the node's log. If its disk failed, mend that and start the node again."}
+	errManyRefused = refusal{429, "too_many_requests", "Too many of your requests were refused within a minute.", "Look at why they are refused, and wait."}
+	errReason      = refusal{400, "bad_reason", "", "Send the header " + reasonHeader + " once, or leave it out."}
 )
 
 // notes are what a handler adds to the record of what came of a call.
@@ -74,12 +76,19 @@ func objectOf(g *gin.Context) string {
 // maxInPath is how many bytes an id, a name or a CID has in a path at most.
 const maxInPath = 128
 
+// local reports whether the caller is the operator on the socket.
+func (c call) local() bool { return c.grant.Kind() == policy.LocalOperator().Kind() }
+
 // act runs the handler of a route between two records: that it will be tried,
 // and what came of it. When the first cannot be made, nothing is done.
 func (s *Server) act(c *gin.Context, in call, event string) (err error) {
 	r := in.record(c, event, audit.Begun)
 	if r.Reason, err = reason(c.Request); err != nil {
 		return err
+	}
+	asks := in.route.scope == onEach && !in.local() // any credential gets as far as this
+	if asks && s.refused.full(in.grant.Subject()) {
+		return errManyRefused
 	}
 	if err := s.append(c.Request.Context(), r); err != nil {
 		return err
@@ -88,6 +97,9 @@ func (s *Server) act(c *gin.Context, in call, event string) (err error) {
 	defer func() {
 		r.Object = cmp.Or(in.notes.object, r.Object)
 		r.Outcome, r.Code = outcomeOf(err)
+		if asks && r.Outcome == audit.Refused {
+			s.refused.by.Take(in.grant.Subject())
+		}
 		_ = s.append(c.Request.Context(), r) // it was done: all that is left is to tell
 	}()
 	err = in.route.handle(s, c, in)
@@ -131,31 +143,27 @@ func (s *Server) append(ctx context.Context, r audit.Record) error {
 	return errAudit
 }
 
-// refusedAMinute is how many refused calls are recorded one by one.
+// refusedAMinute is how many refused calls of one caller are recorded one by one.
 const refusedAMinute = 60
 
-// refusals counts calls that were refused in a minute.
+// refusals bound how many calls that were refused are recorded: the log is never
+// made smaller. Strangers share a bucket, and take no place from who is known.
 type refusals struct {
-	mu    sync.Mutex
-	since time.Time
-	n     int // in this minute
-	more  int // that were not recorded
+	by   *limit.Buckets // by subject
+	more atomic.Int64   // that were not recorded
 }
 
-// take reports whether one more is recorded now, and how many were not since
-// the last that was.
-func (r *refusals) take(now time.Time) (more int, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now.Sub(r.since) >= time.Minute || now.Before(r.since) {
-		r.since, r.n = now, 0
+func newRefusals(now func() time.Time) *refusals {
+	return &refusals{by: limit.New(limit.Options{Every: time.Minute / refusedAMinute, Burst: refusedAMinute, Keys: 1 << 12, Now: now})}
+}
+
+// full reports whether no more of a subject are recorded now, and counts that.
+func (r *refusals) full(subject string) bool {
+	full := r.by.Wait(subject) > 0
+	if full {
+		r.more.Add(1)
 	}
-	if r.n++; r.n > refusedAMinute {
-		r.more++
-		return 0, false
-	}
-	more, r.more = r.more, 0
-	return more, true
+	return full
 }
 
 // recordRefusal records that the guard refused a caller, whom it may not know.
@@ -167,16 +175,16 @@ func (s *Server) recordRefusal(c *gin.Context, in call, err error) {
 	default:
 		return
 	}
-	if in.grant.Kind() == policy.LocalOperator().Kind() { // who may do all, and misspelled something
+	if in.local() { // who may do all, and misspelled something
 		return
 	}
-	more, ok := s.refused.take(s.Now())
-	if !ok {
+	if s.refused.full(in.grant.Subject()) {
 		return
 	}
+	s.refused.by.Take(in.grant.Subject())
 	r := in.record(c, "admin.refused", audit.Refused)
 	r.Object, r.Code = knownMethod(c.Request.Method)+" "+strings.TrimPrefix(c.FullPath(), prefix), string(p.Code)
-	if more > 0 {
+	if more := s.refused.more.Swap(0); more > 0 {
 		r.Facts = map[string]string{"more": fmt.Sprint(more)}
 	}
 	_ = s.append(c.Request.Context(), r)

@@ -190,15 +190,41 @@ func TestRefusalsAreRecorded(t *testing.T) {
 		_, err := stranger.Station(t.Context(), "planted-203.0.113.77")
 		wantCode(t, err, "credential_malformed")
 	}
-	if got = w.records("admin.refused"); len(got) != refusedAMinute || got[2].Actor != "" || got[2].Object != "GET /stations/:station" {
+	if got = w.records("admin.refused"); len(got) != 2+refusedAMinute || got[2].Actor != "" || got[2].Object != "GET /stations/:station" {
 		t.Errorf("%d: %+v", len(got), got[2])
+	}
+	_, err = w.remote(w.token(nil, policy.Listen)).CreateStation(t.Context(), wire.NewStation{Name: "jazz"})
+	wantCode(t, err, "forbidden")
+	if got = w.records("admin.refused"); len(got) != 3+refusedAMinute || got[2+refusedAMinute].Actor != "ann" || got[2+refusedAMinute].Facts["more"] != "40" {
+		t.Errorf("strangers keep out who is known: %d: %+v", len(got), got[len(got)-1])
 	}
 	w.clock.Add(61)
 	_, err = stranger.Station(t.Context(), "nowhere")
 	wantCode(t, err, "credential_malformed")
-	if got = w.records("admin.refused"); len(got) != refusedAMinute+1 || got[refusedAMinute].Facts["more"] != "42" {
+	if got = w.records("admin.refused"); len(got) != 4+refusedAMinute || got[3+refusedAMinute].Actor != "" {
 		t.Errorf("%d: %+v", len(got), got[len(got)-1])
 	}
+}
+
+// H45, H55: whoever has any token does not fill the disk with records of what is
+// refused, and keeps nobody else from having theirs.
+func TestRefusedCallsAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	listener := w.remote(w.token(nil, policy.Listen))
+	for i := range 3 * refusedAMinute {
+		err := listener.RevokeShare(t.Context(), "zrjjkicflujs6g4mi7ceykemw4")
+		if want := "not_found"; i < refusedAMinute {
+			wantCode(t, err, want)
+		} else {
+			wantCode(t, err, "too_many_requests")
+		}
+	}
+	if got := w.records("share.revoked"); len(got) != 2*refusedAMinute {
+		t.Errorf("%d records", len(got))
+	}
+	wantCode(t, w.local.RevokeShare(t.Context(), "zrjjkicflujs6g4mi7ceykemw4"), "not_found")
+	w.clock.Add(61)
+	wantCode(t, listener.RevokeShare(t.Context(), "zrjjkicflujs6g4mi7ceykemw4"), "not_found")
 }
 
 // P36: an approval is recorded when it is asked for, given and used.

@@ -113,7 +113,7 @@ func (s *Server) admit(c *gin.Context, in *call) error {
 		return err
 	}
 	for _, p := range c.Params {
-		if !isLine(p.Value) { // nothing is called so, and no catalogue is asked for it
+		if p.Key != "cid" && !isLine(p.Value) { // nothing is called so, and no catalogue is asked for it
 			return musen.ErrNotFound
 		}
 	}

@@ -87,8 +87,9 @@ func TestNamesOfNothing(t *testing.T) {
 	token := w.token(nil, policy.Manage, policy.Audit)
 	for _, r := range routes() {
 		for _, value := range []string{"a%00b", "%ff", "%0d%0a", strings.Repeat("a", maxText+1)} {
+			w.clock.Add(1) // who is refused too often is asked to wait
 			path := regexp.MustCompile(":[a-z]+").ReplaceAllString(r.path, value)
-			if status, code, _ := w.ask(r.method, path, "", token, ""); path != r.path && (status != 404 || code != "not_found") {
+			if status, code, _ := w.ask(r.method, path, "", token, ""); path != r.path && code != "not_found" && code != "cid_malformed" {
 				t.Errorf("%s %.40q: %d %s", r.method, path, status, code)
 			}
 		}

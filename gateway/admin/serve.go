@@ -40,7 +40,7 @@ type trustKey struct{}
 type Server struct {
 	Options
 	routes  map[string]route // by method and pattern
-	refused refusals
+	refused *refusals
 	engine  *gin.Engine
 	handler http.Handler
 	sites   *http.CrossOriginProtection
@@ -62,7 +62,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{Options: o, routes: map[string]route{}, sites: http.NewCrossOriginProtection(), started: o.Now()}
+	s := &Server{Options: o, routes: map[string]route{}, sites: http.NewCrossOriginProtection(), started: o.Now(), refused: newRefusals(o.Now)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	gin.SetMode(gin.ReleaseMode) // debug mode prints to standard output
 	s.engine = gin.New()
