@@ -89,7 +89,7 @@ func TestNamesOfNothing(t *testing.T) {
 		for _, value := range []string{"a%00b", "%ff", "%0d%0a", strings.Repeat("a", maxText+1)} {
 			w.clock.Add(1) // who is refused too often is asked to wait
 			path := regexp.MustCompile(":[a-z]+").ReplaceAllString(r.path, value)
-			if status, code, _ := w.ask(r.method, path, "", token, ""); path != r.path && code != "not_found" && code != "cid_malformed" {
+			if status, code, _ := w.ask(r.method, path, "", token, ""); path != r.path && (status != 404 || code != "not_found") && !strings.Contains(r.path, ":cid") || status >= 500 {
 				t.Errorf("%s %.40q: %d %s", r.method, path, status, code)
 			}
 		}
@@ -334,6 +334,7 @@ func TestPermissions(t *testing.T) {
 		for _, action := range actions {
 			for where, stations := range map[string][]string{"here": {jazz.ID}, "elsewhere": {rock.ID}, "everywhere": nil} {
 				n++
+				w.clock.Add(1) // else it is refused too often
 				want := "allowed"
 				switch may := slices.Contains(p.allowed, action); {
 				case p.node && (where != "everywhere" || !may):
