@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -217,19 +216,17 @@ func floorMinute(t time.Time) int64 {
 // one that forbids.
 func (r *rules) ask(c *credential, q question, zone *time.Location) *verdict {
 	principal := principalEntity(c, q.roles)
-	resource, entities := resourceEntities(q)
-	entities[principal.UID] = principal
-	maps.Copy(entities, r.actions)
+	about := resourceEntities(q)
 	request := cedar.Request{
 		Principal: principal.UID,
 		Action:    cedar.NewEntityUID(typeAction, cedar.String(q.action)),
-		Resource:  resource,
+		Resource:  about[0].UID,
 		Context:   circumstances(c, q, zone),
 	}
 	if err := r.schema.Request(request); err != nil {
 		return &verdict{reason: reasonNotApplicable}
 	}
-	decision, diagnostic := cedar.Authorize(r.policies, entities, request)
+	decision, diagnostic := cedar.Authorize(r.policies, entities{append(about, principal), r.actions}, request)
 	v := &verdict{reason: reasonAllowed}
 	for _, reason := range diagnostic.Reasons {
 		v.policies = append(v.policies, string(reason.PolicyID))

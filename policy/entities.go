@@ -42,12 +42,28 @@ func principalEntity(c *credential, roles RoleSet) cedar.Entity {
 	return cedar.Entity{UID: uid, Attributes: cedar.NewRecord(attributes)}
 }
 
-// resourceEntities are what q is about, and what that is in. All segments of a
-// station are one here.
-func resourceEntities(q question) (cedar.EntityUID, cedar.EntityMap) {
+// entities are those of one request, and the actions.
+type entities struct {
+	few     []cedar.Entity
+	actions cedar.EntityMap
+}
+
+// Get implements cedar.EntityGetter.
+func (e entities) Get(uid cedar.EntityUID) (cedar.Entity, bool) {
+	for _, entity := range e.few {
+		if entity.UID == uid {
+			return entity, true
+		}
+	}
+	return e.actions.Get(uid)
+}
+
+// resourceEntities are what q is about, and what that is in: the first is in
+// the second, and so on. All segments of a station are one here.
+func resourceEntities(q question) []cedar.Entity {
 	node := cedar.Entity{UID: cedar.NewEntityUID(typeNode, "")}
 	if q.station == "" {
-		return node.UID, cedar.EntityMap{node.UID: node}
+		return []cedar.Entity{node}
 	}
 	station := cedar.Entity{
 		UID:     cedar.NewEntityUID(typeStation, cedar.String(q.station)),
@@ -59,12 +75,12 @@ func resourceEntities(q question) (cedar.EntityUID, cedar.EntityMap) {
 		}),
 	}
 	if !q.segment {
-		return station.UID, cedar.EntityMap{node.UID: node, station.UID: station}
+		return []cedar.Entity{station, node}
 	}
 	segment := station
 	segment.UID = cedar.NewEntityUID(typeSegment, "")
 	segment.Parents = cedar.NewEntityUIDSet(station.UID)
-	return segment.UID, cedar.EntityMap{node.UID: node, station.UID: station, segment.UID: segment}
+	return []cedar.Entity{segment, station, node}
 }
 
 // noFactor is how many minutes ago whoever never showed a second factor did.
