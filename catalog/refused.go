@@ -72,6 +72,18 @@ func recordOf(t musen.Takedown) takedownRecord {
 	return r
 }
 
+// name has the record be of a segment, if there is one.
+func (r *takedownRecord) name(segment *segmentRow) error {
+	if segment == nil {
+		return nil
+	}
+	s, err := segment.brief()
+	if err == nil {
+		r.CID, r.Segment, r.Station = s.CID.Bytes(), s.ID, s.Station
+	}
+	return err
+}
+
 func (r takedownRecord) takedown() musen.Takedown {
 	if r.Generation == 0 {
 		return musen.Takedown{}
@@ -173,6 +185,9 @@ func (m *takedownMap) put(rec takedownRecord) bool {
 		return false
 	}
 	held := heldTakedown{generation: rec.Generation, blocks: rec.Blocks}
+	if len(held.blocks) == 0 {
+		held.blocks = old.blocks // a record that could not be read whole forgets none
+	}
 	if rec.inForce() {
 		held.category = rec.Category
 	}
@@ -304,11 +319,14 @@ func (c *Catalog) keepApart(recs ...takedownRecord) error {
 	return nil
 }
 
-func (c *Catalog) ledgerGeneration(root string) int64 {
+// newest is the newest generation of a root that is known outside the database,
+// which may not have been reached.
+func (c *Catalog) newest(root string) int64 {
+	held := c.takedowns.generation(root)
 	if c.ledger == nil {
-		return 0
+		return held
 	}
-	return c.ledger.Generation(root)
+	return max(held, c.ledger.Generation(root))
 }
 
 // reconcile puts into the catalogue what the ledger knows better: that is how a

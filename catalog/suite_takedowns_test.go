@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"bytes"
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -250,6 +251,40 @@ func testUnrecordedTakedown(t *testing.T, f *fixture) {
 	f.keep(t, path)
 	f.wantDenied(true, s)
 	f.wantRefused(s, musen.TakenDown, "copyright")
+}
+
+// A takedown that the database did not take is of the whole segment, whichever
+// block of it was named, and what comes of it later counts: that it is recorded
+// after all, and that it is lifted.
+func testTakedownTriedAgain(t *testing.T, f *fixture) {
+	path := filepath.Join(t.TempDir(), "takedowns")
+	jazz := f.station("jazz")
+	inner := randomCID(cid.DagProtobuf)
+	s := f.add(jazz.ID, 3, nil, inner)
+	again := func() {
+		t.Helper()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		down, err := f.TakeDown(gone, f.order(s.Leaves[1]), false)
+		wantErr(t, err, context.Canceled)
+		if !down.CID.Equals(s.CID) || down.Segment != s.ID {
+			t.Fatalf("in force: %+v", down)
+		}
+		f.wantDenied(true, s, inner)
+		f.takeDown(s.Leaves[1], false)
+		f.wantDenied(true, s, inner)
+		_, err = f.Lift(t.Context(), s.CID.Hash(), "mistake", "mia")
+		noErr(t, err)
+	}
+	again() // where no ledger has it, as on a full disk
+	f.wantDenied(false, s, inner)
+	f.keep(t, path)
+	again()
+	for range 2 {
+		f.wantDenied(false, s, inner)
+		f.wantRefused(s, musen.Live, "")
+		f.keep(t, path)
+	}
 }
 
 // keep opens the catalogue anew, with a ledger.

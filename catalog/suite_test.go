@@ -48,6 +48,7 @@ func suite(t *testing.T, make factory) {
 		"foreign takedowns":     testForeignTakedown,
 		"pages of takedowns":    testTakedownPages,
 		"a lost takedown":       testUnrecordedTakedown,
+		"a takedown again":      testTakedownTriedAgain,
 		"takedowns apart":       testTakedownsOutliveTheCatalogue,
 		"roles":                 testRoles,
 		"approvals":             testApprovals,

@@ -46,9 +46,9 @@ func (c *Catalog) TakeDown(ctx context.Context, t musen.Takedown, shred bool) (m
 		t = rec.takedown()
 		err = errors.Join(err, c.keepApart(rec))
 	case !errors.Is(err, musen.ErrExists):
-		rec = recordOf(t)
-		rec.Generation = max(c.takedowns.generation(rec.root()), c.ledgerGeneration(rec.root())) + 1
+		rec = c.unrecordedTakedown(ctx, t)
 		c.hold(rec)
+		t = rec.takedown()
 		err = errors.Join(unrecorded(err), c.keepApart(rec))
 	}
 	return t, c.failed(err, "take %s down", t.CID)
@@ -61,6 +61,22 @@ func checkTakedown(t musen.Takedown) error {
 	return nil
 }
 
+// readWithin is how long the segment is looked up of what could not be recorded.
+const readWithin = 2 * time.Second
+
+// unrecordedTakedown is the record of a takedown that the database did not take,
+// with what can still be read of the segment, also for a caller who left.
+func (c *Catalog) unrecordedTakedown(ctx context.Context, t musen.Takedown) takedownRecord {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readWithin)
+	defer cancel()
+	rec := recordOf(t)
+	if r, err := ownerRow(ctx, c.reads, []byte(rec.root())); err == nil && r != nil && rec.name(r) == nil {
+		rec.Blocks, _ = blocksBelow(ctx, c.reads, r) // else the root alone is denied
+	}
+	rec.Generation = c.newest(rec.root()) + 1
+	return rec
+}
+
 // takeDown makes rec, which names a CID, the newest record of whatever that
 // belongs to.
 func (c *Catalog) takeDown(ctx context.Context, tx bun.Tx, rec takedownRecord) (takedownRecord, error) {
@@ -68,12 +84,8 @@ func (c *Catalog) takeDown(ctx context.Context, tx bun.Tx, rec takedownRecord) (
 	if err != nil {
 		return rec, err
 	}
-	if r != nil {
-		s, err := r.brief()
-		if err != nil {
-			return rec, err
-		}
-		rec.CID, rec.Segment, rec.Station = s.CID.Bytes(), s.ID, s.Station
+	if err := rec.name(r); err != nil {
+		return rec, err
 	}
 	old, err := c.readTakedown(ctx, tx, rec.root())
 	switch {
@@ -82,7 +94,7 @@ func (c *Catalog) takeDown(ctx context.Context, tx bun.Tx, rec takedownRecord) (
 	case old.inForce() && (!rec.shredded() || old.shredded()):
 		return rec, fmt.Errorf("it is taken down already: %w", musen.ErrExists)
 	}
-	rec.Generation = max(old.Generation, c.ledgerGeneration(rec.root())) + 1
+	rec.Generation = max(old.Generation, c.newest(rec.root())) + 1
 	rec.Blocks, rec.Fingerprint = old.Blocks, old.Fingerprint
 	if r != nil {
 		if err := c.refuse(ctx, tx, r, &rec); err != nil {
@@ -129,16 +141,16 @@ func (c *Catalog) setState(ctx context.Context, tx bun.Tx, r *segmentRow, state 
 }
 
 // blocksBelow are the multihashes of a segment's blocks but its root.
-func blocksBelow(ctx context.Context, tx bun.Tx, r *segmentRow) (blocks [][]byte, err error) {
-	err = tx.NewSelect().Model((*blockRow)(nil)).Column("multihash").Where("segment = ?", r.ID).Order("multihash").Scan(ctx, &blocks)
+func blocksBelow(ctx context.Context, db bun.IDB, r *segmentRow) (blocks [][]byte, err error) {
+	err = db.NewSelect().Model((*blockRow)(nil)).Column("multihash").Where("segment = ?", r.ID).Order("multihash").Scan(ctx, &blocks)
 	return blocks, err
 }
 
 // ownerRow is the segment that a block belongs to, of several a live one, or
 // nil.
-func ownerRow(ctx context.Context, tx bun.Tx, mh []byte) (*segmentRow, error) {
+func ownerRow(ctx context.Context, db bun.IDB, mh []byte) (*segmentRow, error) {
 	var r segmentRow
-	err := tx.NewSelect().Model(&r).
+	err := db.NewSelect().Model(&r).
 		Where("multihash = ? OR id IN (SELECT segment FROM blocks WHERE multihash = ?)", mh, mh).
 		Order("state", "id").Limit(1).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -181,7 +193,7 @@ func (c *Catalog) lift(ctx context.Context, tx bun.Tx, root, reason, actor strin
 	case rec.shredded():
 		return rec, fmt.Errorf("its key was destroyed: %w", musen.ErrGone)
 	}
-	rec.Generation = max(rec.Generation, c.ledgerGeneration(root)) + 1
+	rec.Generation = max(rec.Generation, c.newest(root)) + 1
 	rec.Lifted, rec.LiftReason, rec.LiftedBy = micros(c.now()), reason, actor
 	if err := c.putBack(ctx, tx, rec); err != nil {
 		return rec, err
@@ -223,7 +235,7 @@ func (c *Catalog) shredTakedown(ctx context.Context, tx bun.Tx, root string) (ta
 	if err != nil || !rec.inForce() || rec.shredded() {
 		return takedownRecord{}, err
 	}
-	rec.Generation = max(rec.Generation, c.ledgerGeneration(root)) + 1
+	rec.Generation = max(rec.Generation, c.newest(root)) + 1
 	rec.Shredded = micros(c.now())
 	return rec, c.putTakedown(ctx, tx, rec)
 }
