@@ -330,19 +330,23 @@ func (c *Catalog) newest(root string) int64 {
 }
 
 // reconcile puts into the catalogue what the ledger knows better: that is how a
-// takedown outlives a backup of the catalogue that was put back.
+// takedown outlives a backup of the catalogue that was put back. Every record is
+// opened, needed or not: damage shows while the catalogue knows the same. The
+// error of it wraps ledger.ErrDamaged.
 func (c *Catalog) reconcile(ctx context.Context) error {
 	if c.ledger == nil {
 		return nil
 	}
 	var lacking []takedownRecord
 	err := c.ledger.Each(func(r ledger.Record) error {
-		if r.Generation <= c.takedowns.generation(r.Name) {
-			return nil
-		}
 		rec, err := c.openTakedown(r.Name, r.Sealed)
-		lacking = append(lacking, rec)
-		return err
+		if err != nil || rec.Generation != r.Generation {
+			return fmt.Errorf("a record that the keyring of this home did not seal: %w", ledger.ErrDamaged)
+		}
+		if r.Generation > c.takedowns.generation(r.Name) {
+			lacking = append(lacking, rec)
+		}
+		return nil
 	})
 	for _, rec := range lacking {
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
+	"github.com/musenai/musen/catalog/ledger"
 	"github.com/musenai/musen/config"
 	"github.com/musenai/musen/gateway/admin"
 	"github.com/musenai/musen/gateway/admin/wire"
@@ -90,6 +91,8 @@ func openCatalog(ctx context.Context, home string, cfg config.Config, keys *keyr
 		return nil, &failure{exit: exitConflict, code: "another_" + cfg.Role, cause: err, next: "stop the other, which may be a copy of this home; nothing was changed"}
 	case err == nil, errors.Is(err, musen.ErrUnavailable), ctx.Err() != nil:
 		return rows, err
+	case errors.Is(err, ledger.ErrDamaged):
+		return nil, damagedTakedowns(err)
 	case errors.Is(err, musen.ErrNoSpace):
 		return nil, &failure{exit: exitNoSpace, code: "no_space", cause: err, next: "make room on the disk of the catalogue"}
 	}

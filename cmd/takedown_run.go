@@ -13,9 +13,13 @@ import (
 func openTakedowns(home string) (*ledger.Ledger, error) {
 	l, err := ledger.Open(filepath.Join(home, takedownsFile))
 	if err != nil {
-		return nil, &failure{exit: exitDamaged, code: "takedowns", cause: fmt.Errorf("read what was taken down: %w", err), next: "nothing was changed"}
+		return nil, damagedTakedowns(err)
 	}
 	return l, nil
+}
+
+func damagedTakedowns(err error) error {
+	return &failure{exit: exitDamaged, code: "takedowns", cause: fmt.Errorf("read what was taken down, the file %s: %w", takedownsFile, err), next: "nothing was changed"}
 }
 
 // enforceLater has the origin act on a takedown that another gateway made. What
