@@ -110,7 +110,7 @@ func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
-	return s[:most] + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func (a *app) auditCheckpoint() *cobra.Command {

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -181,5 +180,5 @@ func (n *runningNode) tellAudit(ctx context.Context) error {
 	if err == nil && len(warnings) > 0 {
 		sender.Send("musen.warnings", map[string]any{"log": n.auditWatch.origin, "warnings": warnings})
 	}
-	return errors.Join(err)
+	return err
 }

@@ -58,13 +58,10 @@ func whyDown(l local.Line) string {
 	if _, each, found := strings.Cut(why, dials); found {
 		why = dials + each
 	}
-	switch {
-	case why == "":
+	if why == "" {
 		return ""
-	case len(why) > enough:
-		return ": " + strings.ToValidUTF8(why[:enough], "") + "…"
 	}
-	return ": " + why
+	return ": " + cut(why, enough)
 }
 
 // untold says that the origin does not hear now what its host says; "": it does.

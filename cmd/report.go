@@ -125,7 +125,7 @@ func (a *app) reportClose() *cobra.Command {
 		Long: `close records what was decided about reports. Reporters see the outcome and not the reason.
 
 It does nothing to what was reported. Before you close with the outcome action, take the segment
-away with "musen remove CID", end the share with "musen share revoke ID", or the subject with
+down with "musen takedown CID", end the share with "musen share revoke ID", or the subject with
 "musen subject set".`,
 		Args: some("the id of a report"),
 		RunE: func(c *cobra.Command, ids []string) error {

@@ -15,9 +15,9 @@
 // as LF, and a byte order mark is no part of the first.
 //
 // No fault in a file lets through what was denied before it. While a line cannot
-// be read, what the others deny is denied, and so is what the file denied when
-// it was last whole. While the file is gone, empty, cannot be read, or has a
-// header that is not of version 1, all stays as it was. A fault is told to the
+// be read, what the others deny is denied, and so is all that the file has denied
+// since it was last whole. While the file is gone, empty, cannot be read, or has
+// a header that is not of version 1, all stays as it was. A fault is told to the
 // owner of the List until it is mended. A file that begins with a fault of the
 // second kind does not open: then there is nothing that could stay.
 //
