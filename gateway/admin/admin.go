@@ -224,7 +224,7 @@ func (o Options) check() error {
 		"Subjects": o.Subjects == nil, "Receipts": o.Receipts == nil, "Roles": o.Roles == nil, "Origin": o.Origin == nil, "Checker": o.Checker == nil, "Node": o.Node == nil,
 		"Approvals": o.Approvals == nil, "Audit": o.Audit == nil || o.AuditHeads == nil,
 		"Shares": o.Shares == nil, "Passwords": o.Passwords == nil,
-		"Reviews": o.Reviews == nil, "Reports": o.Reports == nil,
+		"Reviews": o.Reviews == nil, "Uses": o.Uses == nil, "Reports": o.Reports == nil,
 		"Engine": o.Engine == nil, "Verifier": o.Verifier == nil, "Issuer": o.Issuer == nil,
 		"Digest": o.Digest == nil, "Policies": o.Policies == nil, "Now": o.Now == nil, "Rand": o.Rand == nil, "Log": o.Log == nil,
 	} {
