@@ -30,10 +30,7 @@ func (n *runningNode) serveMetrics() error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
-	n.metrics = &http.Server{
-		Handler: onlyLocal(mux), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		ErrorLog: log.New(io.Discard, "", 0), // it names addresses
-	}
+	n.metrics = metricsServer(mux, 10*time.Second)
 	n.ready.Metrics = "http://" + l.Addr().String() + "/metrics"
 	n.serve(func() error {
 		if err := n.metrics.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -42,6 +39,15 @@ func (n *runningNode) serveMetrics() error {
 		return nil
 	})
 	return nil
+}
+
+// metricsServer serves the metrics to who sends a whole request within a time,
+// and the next one within the same.
+func metricsServer(h http.Handler, within time.Duration) *http.Server {
+	return &http.Server{
+		Handler: onlyLocal(h), ReadTimeout: within, WriteTimeout: 3 * within,
+		ErrorLog: log.New(io.Discard, "", 0), // it names addresses
+	}
 }
 
 // onlyLocal answers requests to a name of this machine alone, so that a web
