@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/musenai/musen/internal/audit"
+	"github.com/musenai/musen/internal/denylist"
 	"github.com/musenai/musen/internal/watch"
 	"github.com/musenai/musen/policy/folder"
 )
@@ -78,6 +79,17 @@ func (n *runningNode) recordStart() {
 	n.record(audit.Record{Event: "node.started", Outcome: audit.Done, Facts: map[string]string{"version": version(), "role": n.cfg.Role}})
 	n.recordConfig()
 	n.recordPolicy(n.rules.State())
+	for _, s := range n.lists.State() {
+		n.recordDenylist(denylist.State{}, s)
+	}
+}
+
+// recordDenylist records that a denylist was read, at the start or because it
+// changed.
+func (n *runningNode) recordDenylist(before, after denylist.State) {
+	n.record(audit.Record{Event: "denylist.read", Outcome: audit.Done, Object: after.File, Facts: map[string]string{
+		"rules": strconv.Itoa(after.Rules), "before": strconv.Itoa(before.Rules), "faults": strconv.Itoa(after.Faulted),
+	}})
 }
 
 // recordPolicy records which policies are in force or were refused, and what is

@@ -16,8 +16,8 @@ import (
 
 // openDenylists reads the denylists of a home. A node does not start while it
 // does not know what to deny.
-func openDenylists(cfg config.Denylist, log *slog.Logger, tell func(denylist.State)) (*denylist.List, error) {
-	l, err := denylist.Open(denylist.Options{Files: cfg.Files, Now: time.Now, Log: log, Tell: tell})
+func openDenylists(cfg config.Denylist, log *slog.Logger, tell func(denylist.State), read func(before, after denylist.State)) (*denylist.List, error) {
+	l, err := denylist.Open(denylist.Options{Files: cfg.Files, Now: time.Now, Log: log, Tell: tell, Read: read})
 	if err != nil {
 		return nil, &failure{exit: exitUsage, code: "denylist", cause: err, next: "mend the file or put it back, or take it out of denylist.files: a node does not start while it does not know what to deny"}
 	}
@@ -41,7 +41,7 @@ func follow(l *denylist.List) (stop func() error) {
 
 // openDenied knows what is denied, from before anything is served.
 func (n *runningNode) openDenied() (err error) {
-	if n.lists, err = openDenylists(n.cfg.Denylist, n.log, n.tellFaults); err != nil {
+	if n.lists, err = openDenylists(n.cfg.Denylist, n.log, n.tellFaults, n.recordDenylist); err != nil {
 		return err
 	}
 	n.denied.Add(n.lists)

@@ -98,7 +98,7 @@ func (n *runningHost) open(ctx context.Context, home string) error {
 	if role := string(book.Membership().Role); role != n.cfg.Role {
 		return &failure{exit: exitUsage, code: "role", what: fmt.Sprintf("this home has joined as a %s, and its configuration says %s", role, n.cfg.Role), next: "set role in " + configFile + " to what it joined as"}
 	}
-	if n.lists, err = openDenylists(n.cfg.Denylist, n.log, nil); err != nil {
+	if n.lists, err = openDenylists(n.cfg.Denylist, n.log, nil, nil); err != nil {
 		return err
 	}
 	o := host.Options{

@@ -27,6 +27,7 @@ func Events() []Event {
 		{"node.started", "the node started", true},
 		{"node.stopped", "the node stopped in good order", true},
 		{"config.loaded", "the node started with this configuration", true},
+		{"denylist.read", "a denylist was read, at the start or because it changed", true},
 		{"policy.loaded", "policies were loaded, or refused", true},
 		{"alarm.raised", "something looked like abuse", true},
 		{"subject.suspended", "a rule suspended a subject or ended a session", true},

@@ -96,7 +96,7 @@ type Rule struct {
 // String is the rule as editors name a line.
 func (r Rule) String() string { return fmt.Sprintf("%s:%d", r.File, r.Line) }
 
-// Options are the parts of a List. All are required, but for Tell.
+// Options are the parts of a List. All are required, but for Tell and Read.
 type Options struct {
 	Files []string // of rules for the same block, those in the last one count
 	Now   func() time.Time
@@ -104,6 +104,9 @@ type Options struct {
 	// Tell is told of a file that has faults, when they change. nil: the log
 	// alone is.
 	Tell func(State)
+	// Read is told of a file that changed and was read, with faults or without:
+	// how it was before, and how it is. nil: the log alone is.
+	Read func(before, after State)
 }
 
 // A List is what files deny. It is safe for concurrent use.
@@ -212,7 +215,11 @@ func (l *List) Reload() {
 func (l *List) reload(f *file) {
 	before := f.now()
 	err := f.read(l.o.Now())
-	if after := f.now(); err == nil && after.Faulted == 0 {
+	after := f.now()
+	if err == nil && l.o.Read != nil {
+		l.o.Read(before, after)
+	}
+	if err == nil && after.Faulted == 0 {
 		l.o.Log.Info("denylist read", "file", f.path, "rules", after.Rules, "before", before.Rules)
 	}
 }
