@@ -48,6 +48,9 @@ func (s *Server) listAudit(c *gin.Context, in call) error {
 	if p.err != nil {
 		return p.err
 	}
+	if !q.Known() {
+		return badParameter("event", "is no event, nor what events begin with; docs/design/audit.md has them")
+	}
 	in.about("%s", wording(q))
 	found, err := s.Audit.List(q)
 	if err != nil {

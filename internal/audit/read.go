@@ -21,9 +21,19 @@ type Query struct {
 	Limit int // the last ones
 }
 
+// Known reports whether there are events such as q asks for, recorded or not: a
+// word that is misspelled is not taken for one of which nothing happened.
+func (q Query) Known() bool {
+	return slices.ContainsFunc(Events(), func(e Event) bool { return q.of(e.Name) })
+}
+
+func (q Query) of(event string) bool {
+	return q.Event == "" || event == q.Event || strings.HasPrefix(event, q.Event+".")
+}
+
 func (q Query) wants(r Record) bool {
 	return r.Seq > q.After && (q.Until == 0 || r.Seq <= q.Until) && !r.Time.Before(q.Since) &&
-		(q.Event == "" || r.Event == q.Event || strings.HasPrefix(r.Event, q.Event+".")) && (q.Actor == "" || r.Actor == q.Actor)
+		q.of(r.Event) && (q.Actor == "" || r.Actor == q.Actor)
 }
 
 // each calls f with every record that is wanted of some files, and the head that
