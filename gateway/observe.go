@@ -111,6 +111,8 @@ func (s *Server) refuseOversize(c *gin.Context) {
 		err = problem.HeaderTooLarge
 	case r.ContentLength >= 0 && r.ContentLength <= bodyOf(r.Method, c.FullPath()):
 		return
+	case r.ContentLength > 0 && bodyOf(r.Method, c.FullPath()) > 0:
+		err = musen.ErrTooLarge
 	case r.ContentLength != 0:
 		err = problem.BadRequest
 	default:

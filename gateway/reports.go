@@ -179,7 +179,7 @@ func (s *Server) showReceipt(c *gin.Context) {
 func (s *Server) readReport(c *gin.Context) (r musen.NewReport, person bool, err error) {
 	person = isForm(c.Request.Header.Get("Content-Type"))
 	if s.pages.sites.Check(c.Request) != nil {
-		return r, person, problem.WithDetail(problem.Forbidden, "The report was sent from a page of another site.")
+		return r, person, problem.WithHelp(problem.WithDetail(problem.Forbidden, "The report was sent from a page of another site."), "Send it from the page /reports here, or from a program.")
 	}
 	who := clientOf(c.Request.Context())
 	if !who.crowd {

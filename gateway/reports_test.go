@@ -125,7 +125,7 @@ func TestReportRefusals(t *testing.T) {
 		{`{"about":"https://evil.example/","category":"other"}`, nil, 422},
 		{`{"about":"/s/short","category":"other"}`, nil, 422},
 		{`{"about":"` + d.song.String() + `","category":"other","text":"` + strings.Repeat("x", musen.MaxStatement+1) + `"}`, nil, 422},
-		{strings.Repeat("x", maxReport+1), nil, 400},
+		{strings.Repeat("x", maxReport+1), nil, 413},
 		{good, []string{"Content-Type", "text/plain"}, 415}, {good, []string{"Content-Encoding", "gzip"}, 415},
 		{good, []string{"Sec-Fetch-Site", "cross-site"}, 403}, {good, []string{"Origin", "https://evil.example"}, 403},
 		{"about=x&category=other", form, 422}, {"about=%zz", form, 400}, {"about=a&about=b", form, 400}, {"about=a&email=b", form, 400},
@@ -134,6 +134,9 @@ func TestReportRefusals(t *testing.T) {
 		a := d.report(fmt.Sprintf("203.0.113.%d", i), c.body, c.headers...)
 		if a.StatusCode != c.status {
 			t.Errorf("%.80q with %v: %s, want %d\n%s", c.body, c.headers, a.Status, c.status, a.body)
+		}
+		if c.status == 403 && strings.Contains(string(a.body), "token") {
+			t.Errorf("no token helps: %s", a.body)
 		}
 	}
 	if all := d.all(); len(all) != 0 {

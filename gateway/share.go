@@ -61,7 +61,7 @@ func (s *Server) showShare(c *gin.Context) {
 // there is such a share does not show: the same page comes after the same work.
 func (s *Server) enterShare(c *gin.Context) {
 	if s.pages.sites.Check(c.Request) != nil {
-		s.refusePage(c, problem.WithDetail(problem.Forbidden, "The form was sent from another site."))
+		s.refusePage(c, problem.WithHelp(problem.WithDetail(problem.Forbidden, "The form was sent from another site."), "Open the link itself, and listen from there."))
 		return
 	}
 	secret, ok := s.visit(c)

@@ -326,7 +326,7 @@ func TestShareFormRefusals(t *testing.T) {
 		"twice":        {right + "&" + right, nil, 400},
 		"more":         {right + "&x=y", nil, 400},
 		"escapes":      {"password=%zz", nil, 400},
-		"too large":    {right + strings.Repeat("x", maxForm), nil, 400},
+		"too large":    {right + strings.Repeat("x", maxForm), nil, 413},
 	} {
 		if a := s.post(secret, c.form, c.headers...); a.StatusCode != c.status {
 			t.Errorf("%s: %s, want %d\n%s", name, a.Status, c.status, a.body)
