@@ -137,6 +137,7 @@ func TestRefusedTokenIsExplainedInTheLog(t *testing.T) {
 	if !strings.Contains(line, `"code":"credential_expired","why":"expired"`) || strings.Contains(line, raw[:8]) {
 		t.Errorf("logged: %s", line)
 	}
+	s.log.await(`"msg":"request"`) // it was counted before
 	for _, n := range s.server.Counts() {
 		if n.Code == "credential_expired" && n.N == 1 {
 			return
