@@ -54,6 +54,17 @@ func badIssuer(c config.Issuer, setting string, cause error) error {
 	return &failure{exit: exitUsage, code: "bad_config", cause: fmt.Errorf("issuer %q: %w", c.Name, cause), next: "check the setting " + setting + " of that [[issuers]] in config.toml"}
 }
 
+// runners are the names of issuers whose tokens may let their bearers run
+// something.
+func runners(issuers []config.Issuer) (names []string) {
+	for _, i := range issuers {
+		if slices.ContainsFunc(i.AllowedActions, func(a string) bool { return !policy.Action(a).ForUse() }) {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
 // foreign describes an issuer to policy.
 func (i issuer) foreign() policy.ForeignIssuer {
 	f := policy.ForeignIssuer{

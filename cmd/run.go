@@ -312,7 +312,7 @@ func (n *runningNode) serveAdmin(home string) (err error) {
 		Engine: n.gate.engine, Verifier: n.gate.verifier, Issuer: n.gate.issuer,
 		Digest: func() hash.Hash { return n.keys.Lookup() }, Now: time.Now, Rand: rand.Reader, Log: n.log,
 		Policies: n.rules, Version: version(), Realm: n.keys.Realm(), PublicURL: firstOf(n.cfg.Public.BaseURL, n.ready.Public),
-		MaxSegment: int64(n.cfg.Admin.MaxSegment),
+		MaxSegment: int64(n.cfg.Admin.MaxSegment), Runners: runners(n.cfg.Issuers),
 		Limits: admin.Limits{
 			ReviewEvery: n.cfg.Policy.ReviewEvery, AuditReviewEvery: n.cfg.Audit.ReviewEvery,
 			ReviewWithin: n.cfg.Reports.ReviewWithin,

@@ -168,6 +168,9 @@ type Options struct {
 	Realm     string   // of the keyring
 	PublicURL string   // where listeners reach the node, such as https://radio.example; links start with it
 	Hosts     []string // names that a Host header may have on TCP, besides loopback ones
+	// Runners are the names of issuers whose tokens may say that their bearers
+	// run the node: which of their subjects do is not known here.
+	Runners []string
 
 	MaxSegment int64 // bytes of audio in one upload; must be positive
 	Limits     Limits

@@ -25,8 +25,11 @@ func isRunner(t musen.Token) bool {
 
 // weighty reports whether a subject takes part in running the node, as far as
 // the node knows: it holds a role, or a token that runs something, or has issued
-// tokens.
+// tokens, or may have one of an issuer that names those who do.
 func (s *Server) weighty(ctx context.Context, subject string) (bool, error) {
+	if s.ofRunners(subject) {
+		return true, nil
+	}
 	roles, err := s.Roles.Assignments(ctx)
 	if err != nil {
 		return false, err
@@ -44,6 +47,12 @@ func (s *Server) weighty(ctx context.Context, subject string) (bool, error) {
 	}), err
 }
 
+// ofRunners reports whether a subject or a jti is one of Runners.
+func (s *Server) ofRunners(name string) bool {
+	issuer, _, foreign := strings.Cut(name, "|")
+	return foreign && slices.Contains(s.Runners, issuer)
+}
+
 // grave reports whether a revocation ends more than what listeners, and those
 // who add, have of the caller or of others: all that a key or a subject issued,
 // or what somebody else needs to run the node.
@@ -56,6 +65,9 @@ func (c call) grave(ctx context.Context, r wire.Revocation) (bool, error) {
 			return false, nil
 		}
 		return c.server.weighty(ctx, r.Subject)
+	}
+	if c.server.ofRunners(r.ID) && r.ID != c.grant.ID() {
+		return true, nil
 	}
 	tokens, err := c.server.Tokens.Tokens(ctx)
 	return slices.ContainsFunc(tokens, func(t musen.Token) bool {

@@ -106,6 +106,25 @@ func TestEmergenciesNeedNoSecondPerson(t *testing.T) {
 	}
 }
 
+// P39: of an issuer whose tokens may run the node nobody knows here who does.
+func TestRunnersOfOthers(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Runners = []string{"acme"} })
+	w.give("ann", policy.Security, "")
+	for body, want := range map[string]int{
+		`{"subject":"acme|bob"}`: 409, `{"jti":"acme|abc"}`: 409, `{"subject":"other|bob"}`: 200, `{"jti":"other|abc"}`: 200, `{"subject":"acme"}`: 200,
+	} {
+		if status, code, _ := w.ask("POST", "/tokens/revoke", body, w.identity("ann"), ""); status != want {
+			t.Errorf("%s: %d %s", body, status, code)
+		}
+	}
+	for subject, want := range map[string]int{"acme|bob": 409, "other|bob": 200} {
+		body := `{"subject":"` + subject + `","state":"suspended","reason":"test"}`
+		if status, code, _ := w.ask("PUT", "/subjects", body, w.identity("ann"), ""); status != want {
+			t.Errorf("%s: %d %s", subject, status, code)
+		}
+	}
+}
+
 // P36, P39: nobody alone keeps those from the node who run it, nor lets them in
 // again, whichever way it is tried.
 func TestNobodyLocksTheOthersOut(t *testing.T) {
