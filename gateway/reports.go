@@ -195,7 +195,7 @@ func (s *Server) readReport(c *gin.Context) (r musen.NewReport, person bool, err
 		return r, person, err
 	}
 	r.Reporter = who.name
-	if err = s.pages.reports.take(reported(r) + r.Share); err == nil {
+	if err = s.pages.reports.take(targetOf(r)); err == nil {
 		err = r.MakeReportID(s.o.Rand)
 	}
 	return r, person, err
@@ -314,6 +314,15 @@ func reported(r musen.NewReport) string {
 		return "/stations/" + r.Station
 	}
 	return ""
+}
+
+// targetOf is what limits on what is reported go by: a segment has many CIDs and
+// one hash.
+func targetOf(r musen.NewReport) string {
+	if r.CID.Defined() {
+		return string(r.CID.Hash())
+	}
+	return reported(r) + r.Share
 }
 
 // formType is the media type of forms.

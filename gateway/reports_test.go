@@ -192,12 +192,13 @@ func TestReportsAreLimited(t *testing.T) {
 		t.Errorf("wait for %q", a.Header.Get("Retry-After"))
 	}
 	for i := range 100 {
-		d.server.pages.reports.take(d.song.String())
+		d.server.pages.reports.take(string(d.song.Hash()))
 		if i == 98 {
 			d.report("203.0.113.8", about(d.song.String())).want(t, http.StatusAccepted)
 		}
 	}
 	d.report("203.0.113.9", about(d.song.String())).want(t, http.StatusTooManyRequests)
+	d.report("203.0.113.9", about(alias(d.song))).want(t, http.StatusTooManyRequests) // it is the same segment
 	d.report("203.0.113.9", about("/stations/"+d.station.ID)).want(t, http.StatusAccepted)
 	d.clock.Add(time.Minute)
 	d.report("203.0.113.7", about(d.song.String())).want(t, http.StatusAccepted)
