@@ -138,7 +138,8 @@ func (s *Server) append(ctx context.Context, r audit.Record) error {
 	s.Log.LogAttrs(ctx, slog.LevelError, "not recorded in the audit log", slog.String("event", r.Event),
 		slog.String("outcome", r.Outcome), slog.String("err", err.Error()), slog.String("request_id", r.Request))
 	if noRoom(err) {
-		return err
+		return problem.WithHelp(problem.WithDetail(musen.ErrNoSpace, "The disk of the audit log has no room left, so nothing was done."),
+			"Make room on the disk of the folder audit and send it again; what frees space or takes access away still works.")
 	}
 	return errAudit
 }

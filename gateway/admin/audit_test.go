@@ -161,6 +161,9 @@ func TestNothingIsDoneUnrecorded(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Audit = full{o.Audit, fault} })
 		_, err := w.local.CreateStation(t.Context(), wire.NewStation{Name: "jazz"})
 		wantCode(t, err, code)
+		if !strings.Contains(err.Error(), "audit log") {
+			t.Errorf("does not say what is full: %v", err)
+		}
 		all, err := w.local.Stations(t.Context())
 		if err != nil || len(all) != 0 {
 			t.Errorf("%v, %v", all, err)
