@@ -66,8 +66,11 @@ func (s *Server) takeDown(c *gin.Context, in call) error {
 		return err
 	}
 	if req.Shred {
-		if !in.may(policy.ManageSegments, in.station) {
+		switch {
+		case !in.may(policy.ManageSegments, in.station):
 			return errForbidden
+		case in.station.ID == "":
+			return errField.with("No segment of a station here has %v, so there is no key to destroy: leave shred out.", id)
 		}
 		if err := in.confirm(c, fmt.Sprintf("take %v down %s and destroy its key: %s, %s", id, s.place(ctx, in.station.ID), t.Category, t.Reason)); err != nil {
 			return err

@@ -227,6 +227,8 @@ func TestForeignTakedowns(t *testing.T) {
 	}
 	_, err := ours.TakeDown(ctx, wire.NewTakedown{CID: id.String(), Reason: "x"})
 	must(t, err)
+	_, err = w.local.TakeDown(ctx, wire.NewTakedown{CID: foreign.String(), Reason: "x", Shred: true})
+	refused(t, err, 422, "invalid") // a CID that was mistyped could not be lifted again
 	down, err := everywhere.TakeDown(ctx, wire.NewTakedown{CID: foreign.String(), Category: "illegal", Reason: "x"})
 	if must(t, err); down.Segment != "" || down.StationName != "" || down.Blocks != 1 {
 		t.Errorf("foreign: %+v", down)
