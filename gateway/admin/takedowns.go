@@ -60,7 +60,7 @@ func (s *Server) takeDown(c *gin.Context, in call) error {
 	if err := in.requireTakedown(in.station); err != nil {
 		return err
 	}
-	in.about("/segments/%v of station %q", id, in.station.ID)
+	in.about("segment %v of station %s", id, in.station.ID)
 	t := musen.Takedown{CID: id, Category: req.Category, Reason: req.Reason, Actor: in.grant.Subject(), Created: s.Now()}
 	if err := checkTakedown(&t); err != nil {
 		return err
