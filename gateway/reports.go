@@ -122,8 +122,8 @@ func (s *Server) takeReport(c *gin.Context) {
 		s.refuseReport(c, person, err)
 		return
 	}
-	if who := clientOf(c.Request.Context()); station != "" && !who.crowd {
-		s.o.Watch.Reported(reported(r), watch.Client{Name: who.name, Key: who.key})
+	if who := clientOf(c.Request.Context()); station != "" && r.Share == "" && !who.crowd {
+		s.o.Watch.Reported(targetOf(r), reported(r), watch.Client{Name: who.name, Key: who.key})
 	}
 	wait(c.Request.Context(), untilAnswer(time.Since(start)))
 	if person {

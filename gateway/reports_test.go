@@ -219,8 +219,9 @@ func TestManyReportersAreTold(t *testing.T) {
 	if len(told) != 0 {
 		t.Fatalf("told %+v", told)
 	}
-	for i := range 8 {
-		d.report(fmt.Sprintf("203.0.113.%d", i), about(d.song.String()))
+	for i := range 8 { // by both of its CIDs
+		spelled := []string{d.song.String(), alias(d.song)}[i%2]
+		d.report(fmt.Sprintf("203.0.113.%d", i), about(spelled))
 	}
 	if len(told) != 1 || told[0].Rule != watch.Reported || told[0].About != d.song.String() || told[0].Count != 6 {
 		t.Errorf("told %+v", told)

@@ -148,10 +148,11 @@ func (w *Watch) Guessed(share string) {
 	w.count(Guesses, share, Alert{Share: share}, (*entry).more)
 }
 
-// Reported notes that a client reported a segment or a station.
-func (w *Watch) Reported(about string, c Client) {
+// Reported notes that a client reported a segment or a station. key tells them
+// apart, and about names them in words: a segment has several CIDs.
+func (w *Watch) Reported(key, about string, c Client) {
 	if w != nil {
-		w.count(Reported, about, Alert{About: about}, func(e *entry) int { return e.meet(c, w.o.Thresholds[Reported]+1) })
+		w.count(Reported, key, Alert{About: about}, func(e *entry) int { return e.meet(c, w.o.Thresholds[Reported]+1) })
 	}
 }
 

@@ -50,7 +50,7 @@ func TestRules(t *testing.T) {
 		watch.Refusals: {3, func(s *scene, _ int) { s.Refused(client(1)) }, watch.Bearer{}, ""},
 		watch.Denied:   {3, func(s *scene, i int) { s.Denied(ann, strconv.Itoa(i)); s.Denied(ann, strconv.Itoa(i)) }, ann, ""},
 		watch.Guesses:  {3, func(s *scene, _ int) { s.Guessed("x") }, watch.Bearer{}, "x"},
-		watch.Reported: {3, func(s *scene, i int) { s.Reported("a CID", client(i)); s.Reported("a CID", client(i)) }, watch.Bearer{}, ""},
+		watch.Reported: {3, func(s *scene, i int) { s.Reported("x", "a CID", client(i)); s.Reported("x", "another", client(i)) }, watch.Bearer{}, ""},
 	} {
 		t.Run(string(rule), func(t *testing.T) {
 			s := newScene(map[watch.Rule]int{rule: c.threshold}, 0)
