@@ -26,8 +26,8 @@ used (to the hour), and what looks too wide or is not used. With --sign-off the 
 name and a digest of what is printed are signed and kept.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if c.Flags().Changed("sign-off") && strings.TrimSpace(reviewer) == "" {
-				return usageError("--sign-off wants the name of who reviewed")
+			if err := checkReviewer(c, reviewer); err != nil {
+				return err
 			}
 			api, err := a.api()
 			if err != nil {
@@ -53,6 +53,14 @@ name and a digest of what is printed are signed and kept.`,
 	}
 	c.Flags().StringVar(&reviewer, "sign-off", "", "sign, by this name, that this was reviewed")
 	return c
+}
+
+// checkReviewer refuses a sign-off by nobody.
+func checkReviewer(c *cobra.Command, reviewer string) error {
+	if c.Flags().Changed("sign-off") && strings.TrimSpace(reviewer) == "" {
+		return usageError("--sign-off wants the name of who reviewed")
+	}
+	return nil
 }
 
 func (a *app) printReport(r access.Report) error {

@@ -154,8 +154,8 @@ what happened and how it ended, who did it, and whether the log is as it was wri
 --sign-off the reviewer's name and the last record of the digest are signed and kept.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if c.Flags().Changed("sign-off") && strings.TrimSpace(reviewer) == "" {
-				return usageError("--sign-off wants the name of who reviewed")
+			if err := checkReviewer(c, reviewer); err != nil {
+				return err
 			}
 			api, err := a.api()
 			if err != nil {

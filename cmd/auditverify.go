@@ -158,7 +158,9 @@ func badCheckpoint(file string, err error) error {
 // catalogue is the head that the catalogue knows, which the running node tells,
 // or else is looked up.
 func (v verifier) catalogue(ctx context.Context) (head audit.Head, err error) {
-	p, err := client.New(v.cfg.Admin.Socket).AuditCheckpoint(ctx)
+	api := client.New(v.cfg.Admin.Socket)
+	defer api.Close()
+	p, err := api.AuditCheckpoint(ctx)
 	if err == nil && p.Catalogue != nil {
 		head, _ = p.Catalogue.Head()
 	}
