@@ -1,8 +1,6 @@
 package catalog_test
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
@@ -66,28 +65,8 @@ func (f *fixture) reopen() {
 	f.open()
 }
 
-// gcm is a real AEAD with a random nonce before the ciphertext.
-type gcm struct{ cipher.AEAD }
-
-func (g gcm) Encrypt(plain, ad []byte) ([]byte, error) {
-	nonce := make([]byte, g.NonceSize())
-	rand.Read(nonce)
-	return g.Seal(nonce, nonce, plain, ad), nil
-}
-
-func (g gcm) Decrypt(sealed, ad []byte) ([]byte, error) {
-	if len(sealed) < g.NonceSize() {
-		return nil, errors.New("too short")
-	}
-	return g.Open(nil, sealed[:g.NonceSize()], sealed[g.NonceSize():], ad)
-}
-
 func options(key [32]byte, now func() time.Time) catalog.Options {
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := subtle.NewAESGCM(key[:])
 	if err != nil {
 		panic(err)
 	}
@@ -96,7 +75,7 @@ func options(key [32]byte, now func() time.Time) catalog.Options {
 		h.Write(data)
 		return h.Sum(nil)
 	}
-	return catalog.Options{Cipher: gcm{aead}, LookupMAC: mac, Now: now}
+	return catalog.Options{Cipher: aead, LookupMAC: mac, Now: now}
 }
 
 func newID() string {

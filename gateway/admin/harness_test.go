@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
@@ -28,6 +26,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/gateway/admin/client"
@@ -158,21 +157,14 @@ func (w *world) policies() *policy.Engine {
 	return engine
 }
 
-// gcm is a policy.Cipher of a key of its own.
-type gcm struct{ cipher.AEAD }
-
-func newCipher(t testing.TB) gcm {
+// newCipher is a policy.Cipher of a key of its own.
+func newCipher(t testing.TB) *subtle.AESGCM {
 	key := make([]byte, 32)
 	rand.Read(key)
-	block, err := aes.NewCipher(key)
+	aead, err := subtle.NewAESGCM(key)
 	must(t, err)
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	must(t, err)
-	return gcm{aead}
+	return aead
 }
-
-func (c gcm) Encrypt(text, data []byte) ([]byte, error)   { return c.Seal(nil, nil, text, data), nil }
-func (c gcm) Decrypt(sealed, data []byte) ([]byte, error) { return c.Open(nil, nil, sealed, data) }
 
 // serve listens on a socket and on TCP until the test ends.
 func (w *world) serve() {

@@ -2,19 +2,17 @@ package admin
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 
 	"github.com/musenai/musen"
 	"github.com/musenai/musen/catalog"
@@ -40,22 +38,6 @@ func (fixedReports) ContentReport(_ context.Context, id string) (musen.ContentRe
 
 func (fixedReports) TakeReport(context.Context, string, string) error { return musen.ErrDecided }
 
-// sealer seals the columns of a catalogue.
-type sealer struct{ cipher.AEAD }
-
-func (s sealer) Encrypt(plain, ad []byte) ([]byte, error) {
-	nonce := make([]byte, s.NonceSize())
-	rand.Read(nonce)
-	return s.Seal(nonce, nonce, plain, ad), nil
-}
-
-func (s sealer) Decrypt(sealed, ad []byte) ([]byte, error) {
-	if len(sealed) < s.NonceSize() {
-		return nil, errors.New("too short")
-	}
-	return s.Open(nil, sealed[:s.NonceSize()], sealed[s.NonceSize():], ad)
-}
-
 // A bureau is a world whose reports are in a real catalogue.
 type bureau struct {
 	*world
@@ -65,12 +47,10 @@ type bureau struct {
 func newBureau(t *testing.T) *bureau {
 	b := &bureau{}
 	b.world = newWorld(t, func(o *Options) {
-		block, err := aes.NewCipher(make([]byte, 32))
-		must(t, err)
-		aead, err := cipher.NewGCM(block)
+		aead, err := subtle.NewAESGCM(make([]byte, 32))
 		must(t, err)
 		b.rows, err = catalog.Create(t.Context(), filepath.Join(t.TempDir(), "catalogue.db"), catalog.Options{
-			Cipher: sealer{aead}, Now: o.Now, LookupMAC: func(data []byte) []byte {
+			Cipher: aead, Now: o.Now, LookupMAC: func(data []byte) []byte {
 				h := hmac.New(sha256.New, []byte("lookup"))
 				h.Write(data)
 				return h.Sum(nil)
