@@ -1,8 +1,6 @@
 package policy_test
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -11,25 +9,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
+
 	"github.com/musenai/musen/policy"
 )
 
-// gcm is a Cipher of a key of its own.
-type gcm struct{ cipher.AEAD }
-
-func newCipher(t testing.TB) gcm {
+// newCipher is a Cipher of a key of its own.
+func newCipher(t testing.TB) *subtle.AESGCM {
 	t.Helper()
 	key := make([]byte, 32)
 	rand.Read(key)
-	block, err := aes.NewCipher(key)
+	aead, err := subtle.NewAESGCM(key)
 	must(t, err)
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	must(t, err)
-	return gcm{aead}
+	return aead
 }
-
-func (c gcm) Encrypt(text, data []byte) ([]byte, error)   { return c.Seal(nil, nil, text, data), nil }
-func (c gcm) Decrypt(sealed, data []byte) ([]byte, error) { return c.Open(nil, nil, sealed, data) }
 
 // delegation is a world in which tokens are issued by somebody who holds a role.
 type delegation struct {
